@@ -1,0 +1,49 @@
+"""What people did about alerts, and the monitor's summary of a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+
+class AlertHandling(Struct, frozen=True, kw_only=True):
+    """A person's answer to an alert. Silenced alerts trigger nothing until `silenced_until` (seconds since 1970)."""
+
+    alert: str
+    acknowledged: bool = False
+    acknowledged_by: str = ""
+    silenced_until: float = 0.0
+    reason: str = ""
+
+
+class Live(Struct, frozen=True, kw_only=True):
+    """Live figures of one version in one role; metrics by their `river.metrics` name in snake case."""
+
+    version: int
+    role: str
+    predictions: int = 0
+    errors: int = 0
+    labelled: int = 0
+    metrics: dict[str, float] = {}
+    rolling: dict[str, float] = {}
+    value_mean: float | None = None
+
+
+class Monitoring(Struct, frozen=True, kw_only=True):
+    """The monitor's latest summary of a model; rewritten at most once a second."""
+
+    model: str
+    time: float = 0.0
+    offset: str = ""
+    predictions: int = 0
+    labels: dict[str, int] = {}  # joined, pending, unknown, duplicate, late, reused_id
+    delay_seconds: dict[str, float] = {}  # p50, p90, p99
+    coverage: float = 0.0
+    monitored: bool = True
+    note: str = ""  # "not monitored: no reference"
+    detectors: list[dict[str, Any]] = []  # name, version, role, events, evidence, threshold, alarmed
+    live: list[Live] = []
+    alerts: list[dict[str, Any]] = []  # newest first, at most 50, each an Alert as a mapping plus time and state
+    lag_seconds: float = 0.0
+    sampled: bool = False

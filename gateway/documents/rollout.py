@@ -1,0 +1,107 @@
+"""The rollout document: one challenger on its way to champion, or the last one that was.
+
+Pure values. Written by the rollout controller and by operators (pause, resume, promote, roll back), always by
+compare-and-swap. The plan's steps are copied in when the rollout starts: a later policy edit moves no rollout.
+
+    waiting -> shadow -> canary -> promoted           (held: at a step's deadline, evidence missing)
+       any live phase -> paused -> back by `resume`   (approving: a person has to say yes)
+       any live phase -> rolled_back
+       promoted, while `guarding` -> rolled_back      (`previous` restored)
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+
+
+class Phase(StrEnum):
+    """Where a rollout stands."""
+
+    WAITING = "waiting"
+    SHADOW = "shadow"
+    CANARY = "canary"
+    HELD = "held"
+    PAUSED = "paused"
+    APPROVING = "approving"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+
+
+ENDED = frozenset({Phase.PROMOTED, Phase.ROLLED_BACK})
+
+
+class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One step: exactly one of shadow (share, percent), canary (weight, percent), promote ("auto" or "approve").
+
+    until_requests: canary answers; until_pairs: shadow answers joined to the champion's. None: the step ends when
+    the promotion evidence passes. at_most_seconds: then the policy's `without_evidence` applies.
+    """
+
+    shadow: float | None = None
+    canary: float | None = None
+    promote: str | None = None
+    until_requests: int | None = None
+    until_pairs: int | None = None
+    at_most_seconds: float | None = None
+
+
+class Guards(Struct, frozen=True, kw_only=True):
+    """The guards as the policy had them when the rollout started."""
+
+    errors_ratio: float = 2.0
+    errors_alpha: float = 0.01
+    slow_ratio: float = 2.0
+    slow_alpha: float = 0.01
+    quality_alpha: float = 0.05
+
+
+class Rollout(Struct, frozen=True, kw_only=True):
+    """One rollout.
+
+    offset: traffic offset (hex) from which its evidence is folded. step_offset: where the present step began.
+    written: revision of the route that the controller wrote last; another revision with other weights means that a
+    person moved it. number: 1 for the model's first rollout, then one more each.
+    """
+
+    model: str
+    version: int
+    champion: int
+    plan: str  # "steps" | "expedited"
+    steps: tuple[Step, ...]
+    phase: Phase
+    reason: str
+    number: int = 1
+    step: int = -1
+    weight: float = 0.0
+    since: float = 0.0
+    started: float = 0.0
+    step_since: float = 0.0
+    offset: str = ""
+    step_offset: str = ""
+    written: int = 0
+    guards: Guards = Guards()
+    after_promotion_requests: int = 1000
+    without_evidence: str = "hold"
+    guarding: bool = False
+    answers: str = ""  # the alert that this version answers
+    actor: str = "gateway"
+    verdict: str = ""
+    evidence: dict[str, Any] = {}
+    resume_to: Phase | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """True while the rollout may still move the route."""
+        return self.phase not in ENDED or self.guarding
+
+
+class Freeze(Struct, frozen=True, kw_only=True):
+    """No automatic rollout, roll-back or retraining for this model; serving, monitoring and manual moves go on."""
+
+    frozen: bool
+    actor: str = ""
+    reason: str = ""
+    since: float = 0.0

@@ -1,0 +1,109 @@
+"""What a version says of itself: signature, contract, lineage, gate report. Immutable, written once at publish."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from gateway.names import ModelName, VersionId
+
+
+class Tensor(Struct, frozen=True, kw_only=True):
+    """datatype: Open Inference Protocol name (FP32, INT64, BYTES ...); shape: -1 is free."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+class Feature(Struct, frozen=True, kw_only=True):
+    """One column of a record and its contract.
+
+    low, high: closed range the training data had (numeric). categories: the values that were seen (categorical;
+    numbers or strings). position: column of the two-dimensional input `input`; -1 when the feature is an input tensor
+    of its own.
+    """
+
+    name: str
+    kind: str = "numeric"  # numeric | categorical
+    low: float | None = None
+    high: float | None = None
+    categories: tuple[str | int | float, ...] = ()
+    may_be_missing: bool = False
+    input: str = ""
+    position: int = -1
+
+
+class PredictionSpec(Struct, frozen=True, kw_only=True):
+    """How to read the outputs. kind: class | score | value; output: the output that holds it.
+
+    probabilities: the output with one column for each of `classes`, empty when there is none.
+    """
+
+    output: str
+    kind: str
+    classes: tuple[str | int, ...] = ()
+    probabilities: str = ""
+
+
+class Lineage(Struct, frozen=True, kw_only=True):
+    """Where the version comes from. Empty `data_digest`: data unknown; such a version never starts a rollout itself."""
+
+    source: str = "file"  # file | job
+    trigger: str = ""
+    alert: str = ""  # the latched error alert it answers
+    job: str = ""
+    parent: int = 0
+    data_digest: str = ""
+    code_digest: str = ""
+    parameters: dict[str, Any] = {}
+    seed: int = 0
+    rows: int = 0
+    created: float = 0.0
+
+
+class GateReport(Struct, frozen=True, kw_only=True):
+    """passed: None when the version never met a gate. checks: name, passed, value, limit, detail each.
+
+    error_rate: on the unseen holdout, from error_rows rows: the baseline of the error detector (mean clipped loss for
+    regression).
+    """
+
+    passed: bool | None = None
+    checks: list[dict[str, Any]] = []
+    metrics: dict[str, float] = {}
+    baselines: dict[str, float] = {}
+    champion: dict[str, float] = {}
+    error_rate: float | None = None
+    error_rows: int = 0
+
+
+class Manifest(Struct, frozen=True, kw_only=True):
+    """One version. `digest` is the SHA-256 of model and contract: the same again is the same version.
+
+    zipmap: output name -> name under which its columns are answered, for the sequence-of-maps output that
+    `skl2onnx.to_onnx` writes by default. features: empty when records by name are not possible.
+    files: file name -> SHA-256, for every file of the package besides the manifest.
+    """
+
+    model: str
+    number: int = 0
+    digest: str = ""
+    size_bytes: int = 0
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    features: tuple[Feature, ...] = ()
+    prediction: PredictionSpec | None = None
+    zipmap: dict[str, str] = {}
+    lineage: Lineage = Lineage()
+    gate: GateReport = GateReport()
+    card: dict[str, Any] = {}
+    files: dict[str, str] = {}
+    created: float = 0.0
+    format: int = 1
+
+    @property
+    def version(self) -> VersionId:
+        """The version's name."""
+        return VersionId(ModelName(self.model), self.number)

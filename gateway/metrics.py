@@ -23,13 +23,25 @@ run_time = Histogram(
     "gateway_model_run_duration_seconds",
     "Run time of the model alone",
     _ONE,
-    buckets=(0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0),
+    buckets=(
+        0.00001,
+        0.000025,
+        0.00005,
+        0.0001,
+        0.00025,
+        0.0005,
+        0.001,
+        0.0025,
+        0.005,
+        0.01,
+        0.05,
+        0.25,
+        1.0,
+    ),
 )
 shadow_dropped = Counter("gateway_shadow_dropped_total", "Shadow copies that were not run", ("model", "reason"))
 feedback = Counter("gateway_feedback_total", "Feedback items accepted")
-weight = Gauge(
-    "gateway_route_weight_percent", "Share of live traffic by version", _ONE, multiprocess_mode="mostrecent"
-)
+weight = Gauge("gateway_route_weight_percent", "Share of live traffic by version", _ONE, multiprocess_mode="mostrecent")
 revision = Gauge("gateway_route_revision", "Route revision in force", ("model",), multiprocess_mode="max")
 loads = Counter("gateway_version_loads_total", "Versions loaded", ("model", "outcome"))
 loaded = Gauge("gateway_versions_loaded", "Versions loaded now", multiprocess_mode="livesum")

@@ -56,7 +56,8 @@ class Settings(BaseModel):
     roles: tuple[Role, ...] = Field(default=("serving", "control"), description="what this command runs")
     client_auth: bool = Field(default=False, description="/predict and /feedback need a token with scope predict")
     feedback_auth: Literal["auto", "off"] = Field(
-        default="auto", description="auto: /feedback needs a token when the serving address is beyond loopback"
+        default="auto",
+        description="auto: /feedback needs a token when the serving address is beyond loopback",
     )
     metrics_token: bool = Field(default=False, description="/metrics needs a token with scope read")
     max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024, description="largest request body")

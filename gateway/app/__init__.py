@@ -1,0 +1,1 @@
+"""Wiring and start-up: the parent process, the serving processes, the control process."""

@@ -287,7 +287,11 @@ class RetrainingPolicy(_Part):
 
     recipe: str | None = None
     triggers: Triggers = Triggers()
-    windows: tuple[Literal["since_change"] | Window, ...] = ("since_change", Window(rows=1000), Window(rows=4000))
+    windows: tuple[Literal["since_change"] | Window, ...] = (
+        "since_change",
+        Window(rows=1000),
+        Window(rows=4000),
+    )
     gate: Gate = Gate()
     guards: JobGuards = JobGuards()
 

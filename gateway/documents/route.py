@@ -7,6 +7,7 @@ files and the API, and integers of 10,000 buckets inside.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -15,6 +16,8 @@ from gateway.errors import InvalidConfig
 from gateway.names import BUCKETS
 
 Number = Annotated[int, Field(ge=1, strict=True)]
+Bucket = Annotated[int, Field(ge=0, le=BUCKETS)]
+Range = tuple[Bucket, Bucket]
 
 
 class _Value(BaseModel):
@@ -26,6 +29,9 @@ class Canary(_Value):
 
     version: Number
     weight: float = Field(ge=0, le=100, description="percent of live traffic, two decimals")
+    ranges: tuple[Range, ...] = Field(
+        default=(), description="buckets it owns: [first, behind the last); may be left out"
+    )
 
     @property
     def buckets(self) -> int:
@@ -60,6 +66,11 @@ class Route(_Value):
         shadows = [shadow.version for shadow in self.shadows]
         if sum(canary.buckets for canary in self.canaries) > BUCKETS:
             raise ValueError("the canaries' weights add up to more than 100")
+        ranges = sorted(part for canary in self.canaries for part in canary.ranges)
+        if any(first >= behind for first, behind in ranges) or any(
+            left[1] > right[0] for left, right in pairwise(ranges)
+        ):
+            raise ValueError("canaries: the ranges are empty or overlap")
         for name, versions in (("canaries", canaries), ("shadows", shadows)):
             if len(set(versions)) != len(versions):
                 raise ValueError(f"{name}: a version is named twice")
@@ -86,9 +97,61 @@ class Route(_Value):
             return round(100 - sum(canary.weight for canary in self.canaries), 2)
         return next((canary.weight for canary in self.canaries if canary.version == version), 0.0)
 
+    @property
+    def ownership(self) -> dict[int, tuple[Range, ...]]:
+        """The buckets that each canary owns; the champion has the rest.
+
+        A canary keeps the ranges it has (the first of them when its weight fell) and grows only by buckets that no
+        other canary owns, so raising a weight moves callers from the champion to it and nobody else.
+        """
+        kept = {canary.version: _first(canary.ranges, canary.buckets) for canary in self.canaries}
+        taken = [False] * BUCKETS
+        for ranges in kept.values():
+            for first, behind in ranges:
+                taken[first:behind] = [True] * (behind - first)
+        free = iter([bucket for bucket in range(BUCKETS) if not taken[bucket]])
+        owned: dict[int, tuple[Range, ...]] = {}
+        for canary in self.canaries:
+            ranges = kept[canary.version]
+            missing = canary.buckets - sum(behind - first for first, behind in ranges)
+            grown = [bucket for _, bucket in zip(range(missing), free, strict=False)]
+            owned[canary.version] = _joined([*ranges, *((bucket, bucket + 1) for bucket in grown)])
+        return owned
+
     def encode(self) -> bytes:
         """The document's body."""
         return self.model_dump_json().encode()
+
+
+def _first(ranges: tuple[Range, ...], count: int) -> tuple[Range, ...]:
+    kept: list[Range] = []
+    for first, behind in ranges:
+        if count <= 0:
+            break
+        size = min(behind - first, count)
+        kept.append((first, first + size))
+        count -= size
+    return tuple(kept)
+
+
+def _joined(ranges: list[Range]) -> tuple[Range, ...]:
+    joined: list[Range] = []
+    for first, behind in ranges:
+        if joined and joined[-1][1] == first:
+            joined[-1] = (joined[-1][0], behind)
+        else:
+            joined.append((first, behind))
+    return tuple(joined)
+
+
+def keep_ownership(route: Route, before: Route) -> Route:
+    """The route with the buckets that its canaries owned before, where the salt is the same and none are given."""
+    owned = before.ownership if before.salt == route.salt else {}
+    canaries = tuple(
+        canary if canary.ranges else canary.model_copy(update={"ranges": owned.get(canary.version, ())})
+        for canary in route.canaries
+    )
+    return Route.model_validate({**dict(route), "canaries": canaries})
 
 
 def read_route(body: bytes) -> Route:
@@ -143,6 +206,6 @@ def restored(route: Route) -> Route:
 def changed(route: Route, **fields: object) -> Route:
     """A validated copy with some fields changed. Raises InvalidConfig with the reason."""
     try:
-        return Route.model_validate({**dict(route), **fields})
+        return keep_ownership(Route.model_validate({**dict(route), **fields}), route)
     except ValueError as error:
         raise InvalidConfig(f"the route would not be valid: {error}") from error

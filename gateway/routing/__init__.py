@@ -1,0 +1,1 @@
+"""Who answers a request: a compiled route and one pure decision."""

@@ -1,0 +1,1 @@
+"""Answers requests: what this process serves now, and how it comes to serve something else."""

@@ -1,0 +1,112 @@
+"""What every child process has in common: its settings, its sign that the parent lives, its log, its end.
+
+The parent holds the writing end of a pipe; when the parent is gone, however it died, the children read its end and
+drain. Nothing of a child outlives the parent by more than the grace time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, json
+
+from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import uvicorn
+    from starlette.applications import Starlette
+
+log = logging.getLogger("gateway")
+
+
+class ChildSpec(Struct, frozen=True, kw_only=True):
+    """What the parent hands to a child: settings as JSON, the listening socket and the pipe as descriptors."""
+
+    name: str
+    settings: str
+    socket: int
+    alive: int
+
+    def read_settings(self) -> Settings:
+        """The settings of the whole gateway."""
+        return Settings.model_validate_json(self.settings)
+
+
+def child_spec() -> ChildSpec:
+    """The specification on this process's command line."""
+    return json.decode(sys.argv[1], type=ChildSpec)
+
+
+def write_log(level: str, name: str) -> None:
+    """Log lines to standard error: time, level, process, message."""
+    logging.basicConfig(
+        level=level.upper(),
+        format=f"%(asctime)s %(levelname)s {name} %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def until_told_to_stop(alive: int) -> asyncio.Event:
+    """An event that is set by SIGTERM, by SIGINT, or when the parent is gone. Needs a running loop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    def parent_is_gone() -> None:
+        loop.remove_reader(alive)
+        stop.set()
+
+    loop.add_reader(alive, parent_is_gone)
+    return stop
+
+
+async def keep_running(name: str, work: Callable[[], Awaitable[None]], pause_seconds: float = 1.0) -> None:
+    """Run a loop for ever; when it fails, log why, wait, start it again. Cancelling ends it."""
+    while True:
+        try:
+            await work()
+            return
+        except Exception:
+            log.exception("%s failed; it starts again in %s s", name, pause_seconds)
+            await asyncio.sleep(pause_seconds)
+
+
+def http_server(app: Starlette, settings: Settings) -> uvicorn.Server:
+    """A server for one application that leaves signals to its caller."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        loop="none",
+        lifespan="off",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(settings.grace_seconds),
+        backlog=2048,
+    )
+    return Server(config)
+
+
+def metrics_directory(settings: Settings) -> Path:
+    """Where the processes' counters are mapped."""
+    return settings.data / "run" / "metrics"

@@ -1,0 +1,89 @@
+"""The control process: monitor, rollout controller, retraining supervisor, retention, admin API and status page."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import socket
+
+import httpx
+
+from gateway.api.admin_app import build_admin_app
+from gateway.api.control import ControlPorts
+from gateway.api.token import first_token
+from gateway.app.build import open_stores
+from gateway.app.child import (
+    ChildSpec,
+    child_spec,
+    http_server,
+    keep_running,
+    log,
+    until_told_to_stop,
+    write_log,
+)
+from gateway.app.policies import PolicyFolder
+from gateway.app.retention import Retention
+from gateway.clock import SystemClock
+from gateway.monitor.loop import MonitorLoop
+from gateway.retraining.supervisor import Supervisor
+from gateway.rollout.controller import RolloutController
+from gateway.settings import Settings
+from gateway.stores.stores import Stores
+
+
+async def control(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
+    """Run every loop until told to stop. A loop that fails is logged and started again; the others go on."""
+    clock = SystemClock()
+    stop = until_told_to_stop(spec.alive)
+    await first_token(stores.config, settings.data / "admin-token", clock)
+    log.info("the first admin token is in %s", settings.data / "admin-token")
+    tee = stores.open_tee("control", spec.name)
+    folder = PolicyFolder(stores.config, settings.config)
+    await folder.import_all()
+    app = build_admin_app(ControlPorts.of(stores, clock, settings.data), settings)
+    server = http_server(app, settings)
+    answering = asyncio.create_task(server.serve(sockets=[socket.socket(fileno=spec.socket)]))
+    async with httpx.AsyncClient(timeout=5.0) as web:
+
+        async def post(url: str, body: dict[str, object]) -> None:
+            await web.post(url, json=body)
+
+        monitor = MonitorLoop(stores, clock, tee, post)
+        rollout = RolloutController(stores, clock, tee)
+        retraining = Supervisor(stores, clock, tee, settings)
+        retention = Retention(stores, clock, settings.keep_seconds)
+
+        async def watch_everything() -> None:
+            await asyncio.to_thread(importlib.import_module, "river.drift")
+            await monitor.run(stop)
+
+        tasks = [
+            asyncio.create_task(keep_running("monitor", watch_everything)),
+            asyncio.create_task(keep_running("rollout", lambda: rollout.run(stop))),
+            asyncio.create_task(keep_running("retraining", lambda: retraining.run(stop))),
+            asyncio.create_task(keep_running("retention", lambda: retention.run(stop))),
+            asyncio.create_task(keep_running("policies", lambda: folder.run(stop))),
+        ]
+        await asyncio.wait([answering, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await answering
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    tee.close()
+
+
+def main() -> None:
+    """Entry of the process that the parent starts."""
+    spec = child_spec()
+    settings = spec.read_settings()
+    write_log(settings.log_level, spec.name)
+    stores = open_stores(settings)
+    try:
+        asyncio.run(control(spec, settings, stores))
+    finally:
+        stores.close()
+
+
+if __name__ == "__main__":
+    main()

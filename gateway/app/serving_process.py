@@ -1,0 +1,88 @@
+"""One serving process: answers requests on the parent's socket, follows the stores, writes its own spool."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+
+from gateway.api.serving_app import build_serving_app
+from gateway.app.build import open_stores
+from gateway.app.child import ChildSpec, child_spec, http_server, keep_running, until_told_to_stop, write_log
+from gateway.clock import SystemClock
+from gateway.execution.executor import SessionExecutor
+from gateway.execution.session import LoadedVersion, release_memory
+from gateway.serving.access import TokenCheck
+from gateway.serving.generation import Shelf
+from gateway.serving.lease import Lease
+from gateway.serving.pickup import Pickup
+from gateway.serving.predict import Serving
+from gateway.serving.shadow import Shadows
+from gateway.settings import Settings
+from gateway.stores.stores import Stores
+
+
+def _unload(version: LoadedVersion) -> None:
+    version.close()
+    release_memory()
+
+
+async def serve(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
+    """Serve until told to stop, then drain: ready turns false, requests finish, the journal is synced."""
+    clock = SystemClock()
+    stop = until_told_to_stop(spec.alive)
+    tee = stores.open_tee("traffic", spec.name)
+    executor = SessionExecutor(settings.inline_microseconds, settings.threads, clock.monotonic)
+    shadows = Shadows(tee, executor, settings.shadow_queue)
+    serving = Serving(tee, executor, clock, shadows, TokenCheck(stores.config, clock))
+    lease = Lease(stores.config, serving, clock, spec.name, os.getpid())
+    pickup = Pickup(
+        stores.config, stores.registry, serving, settings.data / "cache", clock, Shelf(_unload), lease.report
+    )
+    await lease.renew()
+    await pickup.pick_up_all()
+    server = http_server(build_serving_app(serving, settings), settings)
+    tasks = [
+        asyncio.create_task(keep_running("lease", lease.run)),
+        asyncio.create_task(keep_running("pickup", pickup.run)),
+        asyncio.create_task(keep_running("shadows", shadows.run)),
+    ]
+    answering = asyncio.create_task(server.serve(sockets=[socket.socket(fileno=spec.socket)]))
+    await asyncio.wait([answering, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+    serving.is_draining = True
+    lease.drain()
+    server.should_exit = True
+    await answering
+    await shadows.drained(1.0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await lease.release()
+    executor.close()
+    tee.close()
+
+
+def main() -> None:
+    """Entry of the process that the parent starts."""
+    spec = child_spec()
+    settings = spec.read_settings()
+    write_log(settings.log_level, spec.name)
+    stores = open_stores(settings)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(serve(spec, settings, stores))
+    finally:
+        stores.close()
+
+
+def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    loop: type[asyncio.AbstractEventLoop] = uvloop.Loop
+    return loop
+
+
+if __name__ == "__main__":
+    main()

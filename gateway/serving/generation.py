@@ -1,0 +1,106 @@
+"""What one process serves now for one model, and the shelf of loaded versions behind it.
+
+A generation is one compiled revision and the loaded versions it names: immutable, swapped by one assignment. A request
+takes one lease and uses it to the end; its shadows take their own. A retired generation without leases gives its
+versions back; a version that no generation holds is unloaded. Everything here runs in the event loop of one
+process: no locks. A lease that is never released keeps its versions loaded for ever, so leases are context managers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from gateway.execution.session import LoadedVersion
+from gateway.names import ModelName, VersionId
+from gateway.routing.snapshot import Snapshot
+
+
+class Shelf:
+    """Loaded versions and how many generations (or preparations) hold each."""
+
+    def __init__(self, unload: Callable[[LoadedVersion], None]) -> None:
+        self._unload = unload
+        self._loaded: dict[VersionId, LoadedVersion] = {}
+        self._holders: dict[VersionId, int] = {}
+
+    def __contains__(self, version: VersionId) -> bool:
+        return version in self._loaded
+
+    def __len__(self) -> int:
+        return len(self._loaded)
+
+    def put(self, version: VersionId, loaded: LoadedVersion) -> None:
+        """Add a loaded version that nobody holds yet; it is unloaded at the next `sweep` if nobody takes it."""
+        self._loaded.setdefault(version, loaded)
+        self._holders.setdefault(version, 0)
+
+    def take(self, version: VersionId) -> LoadedVersion:
+        """One more holder of the version."""
+        self._holders[version] += 1
+        return self._loaded[version]
+
+    def give_back(self, version: VersionId) -> None:
+        """One holder less; the last one gone, the version is unloaded."""
+        self._holders[version] -= 1
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Unload what nobody holds."""
+        for version in [version for version, holders in self._holders.items() if holders == 0]:
+            del self._holders[version]
+            self._unload(self._loaded.pop(version))
+
+
+class Generation:
+    """One revision of one model with the versions it names. `versions` may lack a challenger that failed to load."""
+
+    def __init__(self, snapshot: Snapshot, policy_revision: int, numbers: frozenset[int], shelf: Shelf) -> None:
+        self.snapshot = snapshot
+        self.policy_revision = policy_revision
+        self._shelf = shelf
+        self._leases = 0
+        self._retired = False
+        self.versions: Mapping[int, LoadedVersion] = {
+            number: shelf.take(VersionId(snapshot.model, number)) for number in sorted(numbers)
+        }
+
+    @property
+    def model(self) -> ModelName:
+        """The model it serves."""
+        return self.snapshot.model
+
+    @property
+    def leases(self) -> int:
+        """How many requests and shadows use it now."""
+        return self._leases
+
+    @contextmanager
+    def lease(self) -> Iterator[Generation]:
+        """Hold the generation and its versions for one request."""
+        self.hold()
+        try:
+            yield self
+        finally:
+            self.release()
+
+    def hold(self) -> None:
+        """One lease more; every `hold` needs one `release`."""
+        self._leases += 1
+
+    def release(self) -> None:
+        """One lease less."""
+        self._leases -= 1
+        self._give_back_when_unused()
+
+    def retire(self) -> None:
+        """No new leases come; versions are given back when the last lease ends."""
+        self._retired = True
+        self._give_back_when_unused()
+
+    def _give_back_when_unused(self) -> None:
+        if self._retired and self._leases == 0 and self.versions:
+            numbers = list(self.versions)
+            self.versions = {}
+            for number in numbers:
+                self._shelf.give_back(VersionId(self.model, number))

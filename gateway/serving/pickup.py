@@ -1,0 +1,240 @@
+"""How a process comes to serve something else: from documents and versions to installed generations.
+
+Level-triggered: each pass reads the whole present state of a model and brings this process to it. Make before
+break: fetch, verify, load, warm up, then install; when a step fails the last good generation goes on and the
+refusal is reported in this process's leased document. `plan` is the pure decision, the rest its shell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from gateway import metrics
+from gateway.clock import Clock
+from gateway.documents.lease import Proposal, Served
+from gateway.documents.policy import Policy, read_policy
+from gateway.documents.route import Route, read_route
+from gateway.documents.store import ConfigStore, Document, policy_name, proposal_name, route_name
+from gateway.errors import DocumentNotFound, ExecutionError, RegistryError
+from gateway.execution.session import LoadedVersion, load
+from gateway.names import ModelName, VersionId
+from gateway.registry.manifest import Manifest
+from gateway.registry.registry import Registry
+from gateway.routing.snapshot import compile_route
+from gateway.serving.generation import Generation, Shelf
+from gateway.serving.predict import Serving
+
+Loader = Callable[[Manifest, Path], LoadedVersion]
+
+
+class Wanted(NamedTuple):
+    """What the documents ask of this process for one model. `proposal` is None when nothing is to be prepared."""
+
+    policy: Policy
+    policy_revision: int
+    route: Route
+    revision: int
+    proposal: Proposal | None
+
+
+class Changes(NamedTuple):
+    """What to do, in this order: prepare the proposed versions, install the route, drop what was prepared."""
+
+    prepare: Proposal | None
+    install: bool
+    drop_prepared: bool
+
+
+def plan(wanted: Wanted, served: Served, holds_prepared: bool) -> Changes:
+    """The difference between what is wanted and what is served. Pure."""
+    proposal = wanted.proposal
+    is_answered = proposal is not None and proposal.id in (served.prepared, served.refused)
+    is_installed = (served.revision, served.policy_revision) == (wanted.revision, wanted.policy_revision)
+    is_refused = not is_installed and served.refused_revision == wanted.revision
+    return Changes(
+        prepare=proposal if proposal is not None and not is_answered else None,
+        install=not is_installed and not is_refused,
+        drop_prepared=proposal is None and holds_prepared,
+    )
+
+
+@dataclass
+class _Model:
+    """What this process knows of one model."""
+
+    served: Served = field(default_factory=Served)
+    generation: Generation | None = None
+    prepared: frozenset[int] = frozenset()
+
+
+class Pickup:
+    """The loop of one process. `report` is told the new state of a model after each change."""
+
+    def __init__(
+        self,
+        config: ConfigStore,
+        registry: Registry,
+        serving: Serving,
+        cache: Path,
+        clock: Clock,
+        shelf: Shelf,
+        report: Callable[[ModelName, Served], None],
+        loader: Loader = load,
+    ) -> None:
+        self._config = config
+        self._registry = registry
+        self._serving = serving
+        self._cache = cache
+        self._clock = clock
+        self._shelf = shelf
+        self._report = report
+        self._loader = loader
+        self._models: dict[ModelName, _Model] = {}
+
+    async def run(self) -> None:
+        """Follow the store for ever. A failure of one pass is logged in the lease and tried again."""
+        await self.pick_up_all()
+        async for name in self._config.watch(""):
+            kind, _, model = name.partition("/")
+            if kind in ("policies", "routes", "proposals"):
+                await self.pick_up(ModelName(model))
+
+    async def pick_up_all(self) -> None:
+        """Bring every routed model up to date."""
+        for name in await self._config.list("routes/"):
+            await self.pick_up(ModelName(name.removeprefix("routes/")))
+
+    async def pick_up(self, model: ModelName) -> None:
+        """Bring one model up to date with its documents; what fails is reported, not raised."""
+        wanted = await self._wanted(model)
+        if wanted is None:
+            return
+        known = self._models.setdefault(model, _Model())
+        changes = plan(wanted, known.served, bool(known.prepared))
+        if changes.install:
+            await self._install(model, known, wanted)
+        if changes.prepare is not None:
+            await self._prepare(model, known, changes.prepare)
+        if changes.drop_prepared:
+            self._drop_prepared(model, known)
+        if any(changes):
+            self._report(model, known.served)
+
+    async def _wanted(self, model: ModelName) -> Wanted | None:
+        route = await self._document(route_name(model))
+        if route is None:
+            return None
+        policy = await self._document(policy_name(model))
+        proposal = await self._document(proposal_name(model))
+        proposed = msgspec.json.decode(proposal.body, type=Proposal) if proposal else None
+        return Wanted(
+            policy=read_policy(policy.body) if policy else Policy(model=model),
+            policy_revision=policy.revision if policy else 0,
+            route=read_route(route.body),
+            revision=route.revision,
+            proposal=proposed if proposed is not None and proposed.route else None,
+        )
+
+    async def _document(self, name: str) -> Document | None:
+        with suppress(DocumentNotFound):
+            return await self._config.get(name)
+        return None
+
+    async def _prepare(self, model: ModelName, known: _Model, proposal: Proposal) -> None:
+        versions = read_route(proposal.route.encode()).versions
+        failed = await self._load_missing(model, versions)
+        if failed:
+            reason = "; ".join(f"{model}@{number}: {why}" for number, why in sorted(failed.items()))
+            known.served = msgspec.structs.replace(known.served, refused=proposal.id, reason=reason)
+            self._shelf.sweep()
+            return
+        self._hold_prepared(model, known, versions)
+        known.served = msgspec.structs.replace(known.served, prepared=proposal.id, reason="")
+
+    async def _install(self, model: ModelName, known: _Model, wanted: Wanted) -> None:
+        failed = await self._load_missing(model, wanted.route.versions)
+        usable = _usable_route(wanted.route, failed, has_good=known.generation is not None)
+        if usable is None:
+            reason = "; ".join(f"{model}@{number}: {why}" for number, why in sorted(failed.items()))
+            known.served = msgspec.structs.replace(
+                known.served, refused_revision=wanted.revision, refused_reason=reason
+            )
+            self._serving.refusals[model] = "" if known.generation is not None else reason
+            self._shelf.sweep()
+            return
+        snapshot = compile_route(wanted.policy.model_copy(update={"model": model}), usable, wanted.revision)
+        fresh = Generation(snapshot, wanted.policy_revision, usable.versions, self._shelf)
+        retired, known.generation = known.generation, fresh
+        self._serving.generations[model] = fresh
+        self._serving.refusals[model] = ""
+        known.served = Served(
+            revision=wanted.revision,
+            policy_revision=wanted.policy_revision,
+            versions=tuple(sorted(fresh.versions)),
+            ready=True,
+            prepared=known.served.prepared,
+            refused=known.served.refused,
+            refused_reason="; ".join(f"{model}@{number}: {why}" for number, why in sorted(failed.items())),
+        )
+        if retired is not None:
+            retired.retire()
+        self._shelf.sweep()
+        metrics.revision.labels(model).set(wanted.revision)
+        metrics.loaded.set(len(self._shelf))
+
+    def _hold_prepared(self, model: ModelName, known: _Model, versions: frozenset[int]) -> None:
+        for number in versions:
+            self._shelf.take(VersionId(model, number))
+        before, known.prepared = known.prepared, versions
+        for number in before:
+            self._shelf.give_back(VersionId(model, number))
+
+    def _drop_prepared(self, model: ModelName, known: _Model) -> None:
+        before, known.prepared = known.prepared, frozenset()
+        for number in before:
+            self._shelf.give_back(VersionId(model, number))
+
+    async def _load_missing(self, model: ModelName, numbers: frozenset[int]) -> dict[int, str]:
+        """Load what is not on the shelf. Returns why each number that failed could not be loaded."""
+        failed: dict[int, str] = {}
+        for number in sorted(numbers):
+            version = VersionId(model, number)
+            if version in self._shelf:
+                continue
+            try:
+                manifest, directory = await self._registry.fetch(version, self._cache)
+                self._shelf.put(version, await asyncio.to_thread(self._loader, manifest, directory))
+                metrics.loads.labels(model, "ok").inc()
+            except (RegistryError, ExecutionError, OSError) as error:
+                failed[number] = str(error)
+                metrics.loads.labels(model, "failed").inc()
+        return failed
+
+
+def _usable_route(route: Route, failed: dict[int, str], has_good: bool) -> Route | None:
+    """The route to install when some versions failed to load; None keeps the last good generation.
+
+    A process that has nothing yet serves what it can: the champion without the challengers that failed, or
+    `previous` when the champion itself failed.
+    """
+    if not failed:
+        return route
+    if has_good:
+        return None
+    champion = route.champion if route.champion not in failed else route.previous
+    if champion is None or champion in failed:
+        return None
+    return Route(
+        champion=champion,
+        canaries=tuple(c for c in route.canaries if c.version not in failed and c.version != champion),
+        shadows=tuple(s for s in route.shadows if s.version not in failed and s.version != champion),
+        previous=route.previous if route.previous not in failed and route.previous != champion else None,
+        salt=route.salt,
+    )

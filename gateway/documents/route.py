@@ -170,7 +170,7 @@ def with_weights(route: Route, weights: Mapping[int, float]) -> Route:
     merged = {canary.version: canary.weight for canary in route.canaries} | dict(weights)
     return changed(
         route,
-        canaries=tuple(Canary(version=v, weight=w) for v, w in merged.items() if w > 0),
+        canaries=tuple({"version": v, "weight": w} for v, w in merged.items() if w != 0),
         shadows=tuple(shadow for shadow in route.shadows if not weights.get(shadow.version)),
     )
 

@@ -57,7 +57,7 @@ def plan(wanted: Wanted, served: Served, holds_prepared: bool) -> Changes:
     proposal = wanted.proposal
     is_answered = proposal is not None and proposal.id in (served.prepared, served.refused)
     is_installed = (served.revision, served.policy_revision) == (wanted.revision, wanted.policy_revision)
-    is_refused = not is_installed and served.refused_revision == wanted.revision
+    is_refused = served.ready and served.refused_revision == wanted.revision
     return Changes(
         prepare=proposal if proposal is not None and not is_answered else None,
         install=not is_installed and not is_refused,

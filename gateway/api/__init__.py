@@ -1,0 +1,1 @@
+"""The doors for people and clients: the serving API, the admin API, the status page. Only here live HTTP statuses."""

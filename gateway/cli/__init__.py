@@ -1,0 +1,1 @@
+"""The `gateway` command. Imports nothing heavy: every command imports what it needs when it runs."""

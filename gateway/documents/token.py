@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+from collections.abc import Iterable
 from enum import StrEnum
 
 from msgspec import Struct
@@ -25,3 +28,19 @@ class Token(Struct, frozen=True, kw_only=True):
     created: float = 0.0
     expires: float = 0.0
     revoked: bool = False
+
+
+def hashed(secret: str) -> str:
+    """The hex digest under which a secret is stored. Secrets are 256 random bits, so a plain SHA-256 is enough."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def find_token(tokens: Iterable[Token], secret: str, now: float) -> Token | None:
+    """The live token with this secret. Compares every one, in constant time each."""
+    digest = hashed(secret)
+    found = None
+    for token in tokens:
+        is_live = not token.revoked and (token.expires == 0 or now < token.expires)
+        if hmac.compare_digest(token.sha256, digest) and is_live:
+            found = token
+    return found

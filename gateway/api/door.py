@@ -1,0 +1,168 @@
+"""What every call of the serving API shares: the limits, the caller's token, the headers of an answer.
+
+`Door` is an ASGI endpoint that reads the body and hands it on; no request or response objects are made on this path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from gateway import metrics
+from gateway.api.body import ClientGone, read_body
+from gateway.api.problems import Unauthorized, kind_of, response_for
+from gateway.documents import token
+from gateway.errors import Fault, InvalidInput
+from gateway.journal.record import Feedback
+from gateway.names import is_request_id
+from gateway.registry.manifest import Manifest
+from gateway.serving.request import Answer, PredictRequest, ServedModel
+from gateway.settings import Settings
+
+_TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+_JSON = (b"content-type", b"application/json")
+
+Sent = tuple[int, bytes, tuple[tuple[bytes, bytes], ...]]
+"""Status, body and headers of an answer."""
+
+Call = Callable[[Scope, bytes], Awaitable[Sent]]
+
+
+class Serving(Protocol):
+    """What the doors ask of the room behind them (`gateway.serving.predict.Serving`)."""
+
+    async def predict(self, request: PredictRequest) -> Answer: ...
+
+    def feedback(self, items: list[Feedback]) -> bool: ...
+
+    def models(self) -> list[ServedModel]: ...
+
+    def manifest(self, model: str, version: int | None) -> Manifest: ...
+
+    def readiness(self) -> tuple[bool, list[str]]: ...
+
+    async def verify_token(self, secret: str, scope: token.Scope) -> bool: ...
+
+
+class Guard:
+    """Whether callers of the serving API need a token. `check` is None where they do not."""
+
+    def __init__(self, serving: Serving, needed: bool) -> None:
+        self._serving = serving
+        self._needed = needed
+
+    async def check(self, scope: Scope) -> None:
+        """Raises Unauthorized when a token is needed and this request brings none that grants `predict`."""
+        if not self._needed:
+            return
+        secret = bearer(dict(scope["headers"]).get(b"authorization", b""))
+        if not secret or not await self._serving.verify_token(secret, token.Scope.PREDICT):
+            raise Unauthorized("send a token with scope predict: Authorization: Bearer TOKEN")
+
+
+def bearer(header: bytes) -> str:
+    """The secret in an Authorization header; empty when there is none."""
+    kind, _, secret = header.decode("latin-1").partition(" ")
+    return secret.strip() if kind.lower() == "bearer" else ""
+
+
+class Door:
+    """One call: checks the token, reads the body within its limits, answers what `call` returns or raises."""
+
+    def __init__(self, call: Call, guard: Guard, settings: Settings) -> None:
+        self._call = call
+        self._guard = guard
+        self._limit = settings.max_body_bytes
+        self._seconds = settings.body_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._guard.check(scope)
+            body = await read_body(scope, receive, self._limit, self._seconds)
+            status, content, headers = await self._call(scope, body)
+        except ClientGone:
+            return
+        except Exception as error:  # noqa: BLE001 - every error becomes an answer; unknown ones are logged there
+            kind = kind_of(error)
+            metrics.refused.labels(kind.slug if kind else "internal-error").inc()
+            await response_for(error, scope["path"])(scope, receive, send)
+            return
+        length = (b"content-length", str(len(content)).encode())
+        await send({"type": "http.response.start", "status": status, "headers": [_JSON, length, *headers]})
+        await send({"type": "http.response.body", "body": content})
+
+
+def answer_headers(answer: Answer) -> tuple[tuple[bytes, bytes], ...]:
+    """The X- headers of an answer: id, version, role, how it was written down."""
+    return (
+        (b"x-request-id", answer.id.encode()),
+        (b"x-model-version", str(answer.version or "").encode()),
+        (b"x-route-role", answer.role.encode()),
+        (b"x-journal", answer.journal.encode()),
+    )
+
+
+def prediction_request(
+    scope: Scope,
+    *,
+    model: str | None,
+    inputs: object = None,
+    tensors: Any = None,
+    key: str | None = None,
+    id: str | None = None,
+    pinned: int | None = None,
+) -> PredictRequest:
+    """The request with what its headers say. The body's id and key win over the headers'. Raises InvalidInput."""
+    sent = dict(scope["headers"])
+    place = "/id"
+    if id is None and b"x-request-id" in sent:
+        id, place = sent[b"x-request-id"].decode("latin-1"), "header X-Request-Id"
+    if id is not None and not is_request_id(id):
+        raise _bad(place, "must be 1 to 128 visible ASCII characters")
+    if key is None and b"x-routing-key" in sent:
+        key = _text(sent[b"x-routing-key"])
+    if pinned is None and b"x-model-version" in sent:
+        pinned = version_number(sent[b"x-model-version"].decode("latin-1"), "header X-Model-Version")
+    trace = sent.get(b"traceparent", b"").decode("latin-1")
+    return PredictRequest(
+        model=model,
+        inputs=inputs,
+        tensors=tensors,
+        key=key,
+        id=id,
+        pinned=pinned,
+        headers=Headers(scope=scope),
+        trace=trace if trace and _TRACE.fullmatch(trace) else "",
+        deadline_ms=_deadline_ms(sent),
+    )
+
+
+def version_number(text: str, place: str) -> int:
+    """A version number. Raises InvalidInput naming the place."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= 1):
+        raise _bad(place, "must be a version number such as 4")
+    return int(text)
+
+
+def _deadline_ms(sent: Mapping[bytes, bytes]) -> float | None:
+    if b"x-request-timeout-ms" not in sent:
+        return None
+    text = sent[b"x-request-timeout-ms"].decode("latin-1")
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= 1):
+        raise _bad("header X-Request-Timeout-Ms", "must be a whole number of milliseconds, at least 1")
+    return float(text)
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+def _bad(place: str, detail: str) -> InvalidInput:
+    return InvalidInput(f"{place} {detail}", [Fault(place, detail)])

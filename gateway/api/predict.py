@@ -1,0 +1,68 @@
+"""`POST /predict`: JSON in, one prediction, JSON out.
+
+Takes the body apart and puts the answer together; features are checked by the contract of the version that answers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.types import Scope
+
+from gateway.api.body import NESTED, Scalar, check_keys, decode
+from gateway.api.door import Sent, Serving, answer_headers, prediction_request
+from gateway.errors import Fault, InvalidInput
+
+# Checked while decoding: a record by feature name, a list of records, a list of rows, or tensors by name.
+PredictBody = msgspec.defstruct(
+    "PredictBody",
+    [
+        ("inputs", dict[str, NESTED] | list[Scalar | dict[str, NESTED] | list[NESTED]]),
+        ("model", str | None, None),
+        ("key", str | int | None, None),
+        ("id", str | None, None),
+    ],
+    forbid_unknown_fields=True,
+)
+_DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(PredictBody)
+_ENCODER = msgspec.json.Encoder()
+
+MAX_KEY_CHARACTERS = 1024
+
+
+class Predict:
+    """The call, for `gateway.api.door.Door`."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+
+    async def __call__(self, scope: Scope, body: bytes) -> Sent:
+        asked = decode(_DECODER, body)
+        check_keys(body, _keys(asked))
+        key = asked.key if asked.key is None else str(asked.key)
+        if key is not None and len(key) > MAX_KEY_CHARACTERS:
+            detail = f"must be at most {MAX_KEY_CHARACTERS} characters"
+            raise InvalidInput(f"/key {detail}", [Fault("/key", detail)])
+        request = prediction_request(scope, model=asked.model, inputs=asked.inputs, key=key, id=asked.id)
+        answer = await self._serving.predict(request)
+        content: dict[str, object] = {
+            "id": answer.id,
+            "model": answer.model,
+            "version": answer.version,
+            "role": answer.role,
+            "reason": answer.reason,
+            "outputs": answer.listed,
+        }
+        if answer.flags:
+            content["flags"] = answer.flags
+        return 200, _ENCODER.encode(content), answer_headers(answer)
+
+
+def _keys(asked: Any) -> int:
+    """How many keys the body has when none stands twice; with a null in it, it is read again to be sure."""
+    inputs = asked.inputs
+    count = 1 + (asked.model is not None) + (asked.key is not None) + (asked.id is not None)
+    if isinstance(inputs, dict):
+        return count + len(inputs)
+    return count + sum(len(record) for record in inputs if type(record) is dict)

@@ -1,0 +1,135 @@
+"""Where a loaded version runs: in the event loop when it is fast, in a thread when it is slow.
+
+Measured: the hop to a thread costs about 60 us, a small model's run about 10. Must not know routes, requests or the
+journal. `submit` is called in the event loop, and `done` is always called there, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from gateway.errors import ExecutionError
+from gateway.execution.session import CAN_NOT_RUN, LoadedVersion
+from gateway.execution.tensors import Tensors
+from gateway.names import Outcome
+
+TOO_LATE = "the deadline passed before the model answered"
+CLOSING = "the gateway is stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How one run ended. outputs: None unless the outcome is OK. latency_us: the model alone, 0 when it did not run."""
+
+    outputs: Tensors | None
+    outcome: Outcome
+    latency_us: int
+    error: str = ""
+
+
+Done = Callable[[Run], None]
+
+
+class Executor(Protocol):
+    """Runs versions. An implementation promises:
+
+    1. `done` is called exactly once for each `submit`, in the event loop of the caller; it may be called before
+       `submit` returns.
+    2. A run that has not begun `deadline_seconds` after `submit` does not begin; its outcome is DEADLINE.
+    3. After `close` nothing new begins; what waited ends with outcome ERROR.
+    """
+
+    def submit(
+        self, version: LoadedVersion, tensors: Tensors, done: Done, deadline_seconds: float | None = None
+    ) -> None:
+        """Run the version once."""
+
+    def close(self) -> None:
+        """Stop. Runs under way are not waited for."""
+
+
+class SessionExecutor:
+    """Runs versions in this process: inline below a measured cost, else in a thread."""
+
+    def __init__(self, inline_microseconds: float, threads: int, monotonic: Callable[[], float]) -> None:
+        self._inline_microseconds = inline_microseconds
+        self._monotonic = monotonic
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
+        self._is_closed = False
+
+    def submit(
+        self, version: LoadedVersion, tensors: Tensors, done: Done, deadline_seconds: float | None = None
+    ) -> None:
+        expires = None if deadline_seconds is None else self._monotonic() + deadline_seconds
+        if self._is_closed:
+            done(Run(None, Outcome.ERROR, 0, CLOSING))
+        elif version.cost_us < self._inline_microseconds:
+            done(self._run(version, tensors, expires))
+        else:
+            loop = asyncio.get_running_loop()
+            waiting = self._pool.submit(self._run, version, tensors, expires)
+            waiting.add_done_callback(partial(_hand_over, loop, done))
+
+    def _run(self, version: LoadedVersion, tensors: Tensors, expires: float | None) -> Run:
+        start = self._monotonic()
+        if expires is not None and start >= expires:
+            return Run(None, Outcome.DEADLINE, 0, TOO_LATE)
+        try:
+            outputs = version.run(tensors)
+        except ExecutionError as error:
+            return Run(None, Outcome.ERROR, self._microseconds_since(start), str(error))
+        return Run(outputs, Outcome.OK, self._microseconds_since(start))
+
+    def _microseconds_since(self, start: float) -> int:
+        return round((self._monotonic() - start) * 1e6)
+
+    def close(self) -> None:
+        self._is_closed = True
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _hand_over(loop: asyncio.AbstractEventLoop, done: Done, ended: Future[Run]) -> None:
+    """Carry a thread's result into the loop; a loop that is gone has nobody waiting."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(done, _result(ended))
+
+
+def _result(ended: Future[Run]) -> Run:
+    if ended.cancelled():
+        return Run(None, Outcome.ERROR, 0, CLOSING)
+    if ended.exception() is not None:
+        return Run(None, Outcome.ERROR, 0, CAN_NOT_RUN)
+    return ended.result()
+
+
+async def run(executor: Executor, version: LoadedVersion, tensors: Tensors, deadline_seconds: float | None) -> Run:
+    """One run as an awaitable; a passed deadline ends it with outcome DEADLINE, also when the answer came too late.
+
+    A run in a thread can not be interrupted: its late answer is dropped.
+    """
+    if deadline_seconds is not None and deadline_seconds <= 0:
+        return Run(None, Outcome.DEADLINE, 0, TOO_LATE)
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[Run] = loop.create_future()
+
+    def done(ended: Run) -> None:
+        if not answered.done():
+            answered.set_result(ended)
+
+    start = loop.time()
+    executor.submit(version, tensors, done, deadline_seconds)
+    if not answered.done():
+        await asyncio.wait([answered], timeout=deadline_seconds)
+    if not answered.done():
+        answered.cancel()
+        return Run(None, Outcome.DEADLINE, round((loop.time() - start) * 1e6), TOO_LATE)
+    ended = answered.result()
+    if deadline_seconds is not None and ended.latency_us > deadline_seconds * 1e6:
+        return Run(None, Outcome.DEADLINE, ended.latency_us, TOO_LATE)
+    return ended

@@ -57,8 +57,10 @@ class ErrorDetector:
         # A bet that expects the rate p1 multiplies p1 / high at an error and (1 - p1) / (1 - high) at none.
         self._gains = [(min(p, 0.99) / high - 1, (1 - min(p, 0.99)) / (1 - high)) for p in sorted(expected) if p < 1]
         count = len(self._gains)
-        fresh = _State(0, [0.0] * count, [1.0] * count, [1] * count)
-        self._state = msgspec.msgpack.decode(state, type=_State) if state else fresh
+        kept = msgspec.msgpack.decode(state, type=_State) if state else None
+        if kept is None or len(kept.sums) != count:  # other bets than before: their sums mean nothing to these
+            kept = _State(0, [0.0] * count, [1.0] * count, [1] * count)
+        self._state = kept
 
     @property
     def events(self) -> int:

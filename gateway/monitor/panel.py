@@ -148,7 +148,9 @@ class Panel:
     def __init__(self, plan: Plan, threshold: float, state: bytes = b"") -> None:
         self._plan = plan
         self._threshold = threshold
-        kept = msgspec.msgpack.decode(state, type=_State) if state else _fresh(plan.weights.size)
+        kept = msgspec.msgpack.decode(state, type=_State) if state else None
+        if kept is None or len(kept.sums) != plan.weights.nbytes:  # other bets than before, after an upgrade
+            kept = _fresh(plan.weights.size)
         shape = (-1, len(plan.columns))
         self._events, self._latched, self._evidence = kept.events, kept.latched, kept.evidence
         self._sums: FloatArray = np.frombuffer(kept.sums)

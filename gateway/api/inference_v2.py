@@ -7,7 +7,6 @@ Source: open-inference-protocol, specification/protocol/inference_rest.md.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import msgspec
@@ -22,29 +21,12 @@ from gateway.api.body import NESTED, decode, strict
 from gateway.api.door import Door, Guard, Sent, Serving, answer_headers, prediction_request, version_number
 from gateway.api.problems import json_response
 from gateway.errors import Fault, InvalidInput
+from gateway.execution.tensors import BY_NUMPY, Tensors, from_json, to_json
 from gateway.registry.manifest import Manifest, Tensor
 from gateway.serving.request import Answer
 from gateway.settings import Settings
 
 PLATFORM = "onnx_onnxv1"
-
-# FP16 has no JSON form that keeps its values apart from other floats; it comes with the binary form.
-_DTYPES: dict[str, Any] = {
-    "BOOL": np.bool_,
-    "UINT8": np.uint8,
-    "UINT16": np.uint16,
-    "UINT32": np.uint32,
-    "UINT64": np.uint64,
-    "INT8": np.int8,
-    "INT16": np.int16,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "FP32": np.float32,
-    "FP64": np.float64,
-    "BYTES": np.object_,
-}
-_DATATYPES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()} | {np.dtype(np.float16): "FP16"}
-_MAX_RANK = 30
 
 Parameter = str | int | float | bool
 
@@ -161,65 +143,17 @@ def _of(parameters: dict[str, Parameter]) -> int:
     return len(parameters) + bool(parameters)
 
 
-def read_tensors(inputs: list[InputTensor]) -> dict[str, np.ndarray]:
-    """The arrays of a request by name. Raises InvalidInput naming the input."""
-    tensors: dict[str, np.ndarray] = {}
+def read_tensors(inputs: list[InputTensor]) -> Tensors:
+    """The arrays of a request by name. Raises InvalidInput naming the input and the element."""
+    tensors: Tensors = {}
     for number, sent in enumerate(inputs):
+        pointer = f"/inputs/{number}"
         if sent.name in tensors:
-            raise _bad(number, "name", f"{sent.name[:100]!r} is given twice")
-        tensors[sent.name] = _array(sent, number)
+            raise _invalid(f"{pointer}/name", f"{sent.name[:100]!r} is given twice")
+        if sent.data is None:
+            raise _invalid(f"{pointer}/data", "is required")
+        tensors[sent.name] = from_json(sent.datatype, sent.shape, sent.data, pointer)
     return tensors
-
-
-def _array(sent: InputTensor, number: int) -> np.ndarray:
-    dtype = _DTYPES.get(sent.datatype)
-    if dtype is None:
-        allowed = ", ".join(_DTYPES)
-        raise _bad(number, "datatype", f"{sent.datatype[:20]!r} is not one of {allowed}")
-    if sent.data is None:
-        raise _bad(number, "data", "is required")
-    if len(sent.shape) > _MAX_RANK or any(not 0 <= size < 2**31 for size in sent.shape):
-        raise _bad(number, "shape", f"must be at most {_MAX_RANK} sizes, each 0 or more")
-    flat = _flat(sent.data, sent.shape, number)
-    elements = math.prod(sent.shape)
-    if len(flat) != elements:
-        raise _bad(number, "shape", f"asks for {elements} elements, data has {len(flat)}")
-    _check_elements(flat, sent.datatype, number)
-    try:
-        return np.array(flat, dtype=dtype).reshape(sent.shape)
-    except (OverflowError, ValueError, TypeError):
-        raise _bad(number, "data", f"an element does not fit {sent.datatype}") from None
-
-
-def _flat(data: list[Any], shape: list[int], number: int) -> list[Any]:
-    """The elements in row-major order. Nested data must have the nesting of the shape."""
-    if not any(isinstance(element, list) for element in data):
-        return data
-    level = data
-    for depth, size in enumerate(shape[1:], start=1):
-        if any(not isinstance(row, list) or len(row) != size for row in level):
-            raise _bad(number, "data", f"is ragged: every list at depth {depth} must have {size} elements")
-        level = [element for row in level for element in row]
-    if any(isinstance(element, list) for element in level):
-        raise _bad(number, "data", f"is nested deeper than its shape {shape}")
-    return level
-
-
-_KINDS: dict[str, tuple[type, ...]] = {"BOOL": (bool, int), "BYTES": (str,), "FP32": (int, float), "FP64": (int, float)}
-
-
-def _check_elements(flat: list[Any], datatype: str, number: int) -> None:
-    kinds = _KINDS.get(datatype, (int,))
-    for place, element in enumerate(flat):
-        is_bool = isinstance(element, bool)
-        if not isinstance(element, kinds) or (is_bool and datatype != "BOOL"):
-            raise _bad(number, f"data/{place}", f"{_shown(element)} is not a {datatype} element")
-        if datatype == "BOOL" and element not in (0, 1):
-            raise _bad(number, f"data/{place}", "must be true or false")
-
-
-def _shown(element: Any) -> str:
-    return msgspec.json.encode(element).decode()[:40]
 
 
 def response_content(answer: Answer, wanted: list[str], sent_id: str | None) -> dict[str, Any]:
@@ -227,31 +161,30 @@ def response_content(answer: Answer, wanted: list[str], sent_id: str | None) -> 
     for number, name in enumerate(wanted):
         if name not in answer.outputs:
             there = ", ".join(answer.outputs)
-            detail = f"there is no output {name[:100]!r}; the model has {there}"
-            raise InvalidInput(detail, [Fault(f"/outputs/{number}/name", detail)])
+            raise _invalid(f"/outputs/{number}/name", f"{name[:100]!r} is not an output; there are {there}")
+    chosen = {name: answer.outputs[name] for name in wanted or answer.outputs}
+    lists, non_finite = to_json({name: array.ravel() for name, array in chosen.items()})
     parameters: dict[str, Parameter] = {
         "role": str(answer.role),
         "reason": str(answer.reason),
         "prediction_id": answer.id,
     }
-    outputs = [_output(name, answer.outputs[name]) for name in wanted or answer.outputs]
-    if non_finite := sum(_non_finite(answer.outputs[output["name"]]) for output in outputs):
+    if non_finite:
         parameters["non_finite"] = non_finite
     content: dict[str, Any] = {"model_name": answer.model}
     if answer.version is not None:
         content["model_version"] = str(answer.version)
+    outputs = [
+        {"name": name, "datatype": _datatype(array), "shape": array.shape, "data": lists[name]}
+        for name, array in chosen.items()
+    ]
     return content | {"id": sent_id or answer.id, "parameters": parameters, "outputs": outputs}
 
 
-def _output(name: str, array: np.ndarray) -> dict[str, Any]:
-    datatype = _DATATYPES.get(array.dtype, "BYTES")
-    return {"name": name, "datatype": datatype, "shape": array.shape, "data": array.ravel().tolist()}
+def _datatype(array: np.ndarray) -> str:
+    known = BY_NUMPY.get(array.dtype)
+    return known.name if known is not None else "BYTES"
 
 
-def _non_finite(array: np.ndarray) -> int:
-    return int(np.count_nonzero(~np.isfinite(array))) if array.dtype.kind == "f" else 0
-
-
-def _bad(number: int, field: str, detail: str) -> InvalidInput:
-    pointer = f"/inputs/{number}/{field}"
+def _invalid(pointer: str, detail: str) -> InvalidInput:
     return InvalidInput(f"{pointer} {detail}", [Fault(pointer, detail)])

@@ -33,11 +33,17 @@ MAX_NODES = 20_000
 """A few lines of YAML aliases can stand for billions of values; reading stops here."""
 
 
-def parse_policy(text: str, source: str) -> Policy:
-    """The policy in a YAML text. source: how the text is called in errors (a file name). Raises InvalidConfig."""
+def parse_policy(text: str, source: str, model: str = "") -> Policy:
+    """The policy in a YAML text. Raises InvalidConfig.
+
+    source: how the text is called in errors (a file name). model: taken where the text names none.
+    """
     tree = _load(text, source)
     places = _Places(source, tree)
-    policy = _validate(Policy, _plain(tree, source), places.fault, source)
+    content = _plain(tree, source)
+    if model:
+        content.setdefault("model", model)
+    policy = _validate(Policy, content, places.fault, source)
     _check_words(policy, places.fault, source)
     return policy
 
@@ -59,6 +65,7 @@ def _load(text: str, source: str) -> CommentedMap:
         raise InvalidConfig(f"{source}: longer than {MAX_CHARACTERS} characters", [Fault(source, "is too long")])
     try:
         tree = YAML(typ="rt").load(text)
+        tree = CommentedMap() if tree is None else tree
     except DuplicateKeyError as error:
         raise _marked(
             error, source, str(error.problem).split(" with value")[0].replace("found duplicate key", "duplicate key")

@@ -63,7 +63,8 @@ class Rollout(Struct, frozen=True, kw_only=True):
 
     offset: traffic offset (hex) from which its evidence is folded. step_offset: where the present step began.
     written: revision of the route that the controller wrote last; another revision with other weights means that a
-    person moved it. number: 1 for the model's first rollout, then one more each.
+    person moved it. number: 1 for the model's first rollout, then one more each. pending: revision of the route that
+    the present phase is being written over, 0 once it is written: a controller that died in between goes on there.
     """
 
     model: str
@@ -91,6 +92,7 @@ class Rollout(Struct, frozen=True, kw_only=True):
     verdict: str = ""
     evidence: dict[str, Any] = {}
     resume_to: Phase | None = None
+    pending: int = 0
 
     @property
     def is_live(self) -> bool:

@@ -1,0 +1,336 @@
+"""The loop that moves weights by itself: reads the whole present state, decides by `plan`, does at most one change.
+
+Level-triggered: an event only wakes it, and running it twice changes nothing more. All it remembers is how far it
+has folded the traffic of a rollout, and it can do without: a new process folds again from the rollout's offset.
+Writes routes as an operator does and never speaks to a serving process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from gateway import metrics
+from gateway.clock import Clock
+from gateway.documents.rollout import Phase, Rollout
+from gateway.documents.store import ConfigStore
+from gateway.errors import GatewayError, NotAllowed, RevisionConflict
+from gateway.journal.journal import Offset, TrafficJournal
+from gateway.names import ModelName, Role, VersionId
+from gateway.registry.manifest import Manifest
+from gateway.registry.registry import Registry
+from gateway.rollout.evidence import Verdict
+from gateway.rollout.observe import Observer, prediction_reader
+from gateway.rollout.operation import Operations
+from gateway.rollout.plan import Act, Action, choose, plan, plan_name
+from gateway.rollout.present import Present
+
+ACTOR = "rollout"
+"""How the controller signs its audit entries."""
+
+READ_ENTRIES = 2000
+IDLE_SECONDS = 5.0
+RETRY_SECONDS = 1.0
+LIVE_SECONDS = 0.5
+NOTE_SECONDS = 1.0
+REREAD_SECONDS = 1.0
+"""Manifests and conditions are read again at least so often, besides whenever something hints at a change."""
+
+GATHER_SECONDS = 0.02
+"""After a wake-up so much traffic is gathered before it is looked at: a look costs some store reads."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Watched:
+    """How far the traffic of one rollout is folded."""
+
+    rollout: Rollout
+    observer: Observer
+    offset: Offset
+
+    def is_of(self, rollout: Rollout) -> bool:
+        """True while the fold answers the questions of this rollout."""
+        before = self.rollout
+        return (before.number, before.version, before.champion, before.offset) == (
+            rollout.number,
+            rollout.version,
+            rollout.champion,
+            rollout.offset,
+        )
+
+
+@dataclass
+class _Model:
+    """What the controller keeps of a model between two looks; nothing here is needed to decide rightly."""
+
+    watched: _Watched | None = None
+    present: Present | None = None
+    read: float = float("-inf")
+    noted: float = float("-inf")
+    shown: set[tuple[str, str]] = field(default_factory=set)
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class RolloutController:
+    """Moves the rollouts of all models. `operations` does the writing."""
+
+    def __init__(
+        self,
+        config: ConfigStore,
+        registry: Registry,
+        traffic: TrafficJournal,
+        operations: Operations,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._registry = registry
+        self._traffic = traffic
+        self._operations = operations
+        self._clock = clock
+        self._models: dict[ModelName, _Model] = {}
+
+    async def reconcile(self, model: ModelName, only_traffic: bool = False) -> float:
+        """Bring one model's rollout one change further; seconds until it wants to look again (0: at once).
+
+        only_traffic: nothing but traffic hinted at a change, so manifests and conditions may be those of the last look.
+        """
+        known = self._models.setdefault(model, _Model())
+        is_recent = self._clock.monotonic() - known.read < REREAD_SECONDS
+        before = known.present if only_traffic and is_recent else None
+        if before is None:
+            known.read = self._clock.monotonic()
+        present = known.present = await self._operations.rollouts.present(model, before)
+        if present.freeze.frozen:
+            self._show(known, present)
+            return IDLE_SECONDS
+        try:
+            return await self._step(known, present)
+        except RevisionConflict:
+            return 0.0
+        finally:
+            self._show(known, present)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look after every model until `stop` is set; a change in progress is finished first."""
+        tasks: dict[ModelName, asyncio.Task[None]] = {}
+        arrived = asyncio.Event()
+        watchers = [
+            asyncio.create_task(self._wake_on(lambda: self._config.watch(""), _model_of_document, arrived)),
+            asyncio.create_task(self._wake_on(self._registry.watch, _model_of_version, arrived)),
+        ]
+        try:
+            while not stop.is_set():
+                arrived.clear()
+                for model in await self._registry.models():
+                    if model not in tasks:
+                        self._models.setdefault(model, _Model())
+                        tasks[model] = asyncio.create_task(self._look_after(model, stop))
+                await _first(stop.wait(), arrived.wait(), seconds=REREAD_SECONDS)
+        finally:
+            for known in self._models.values():
+                known.woken.set()
+            await asyncio.gather(*tasks.values())
+            for watcher in watchers:
+                watcher.cancel()
+            await asyncio.gather(*watchers, return_exceptions=True)
+
+    # One look.
+
+    async def _step(self, known: _Model, present: Present) -> float:
+        if present.route is None:
+            return await self._introduce(present)
+        started = await self._start(known, present)
+        if started is not None:
+            return started
+        rollout = present.rollout
+        if rollout is None or not (rollout.is_live or rollout.pending):
+            known.watched = None
+            return await self._forget_previous(present)
+        return await self._move(known, present, rollout)
+
+    async def _introduce(self, present: Present) -> float:
+        """Take the first version into service, where the policy says so."""
+        if present.policy.first_version != "serve":
+            return IDLE_SECONDS
+        for number in sorted(present.manifests):
+            condition = present.condition(number)
+            if not (condition.quarantined or condition.rolled_back):
+                await self._operations.introduce(present.model, number, "first version", ACTOR)
+                return 0.0
+        return IDLE_SECONDS
+
+    async def _start(self, known: _Model, present: Present) -> float | None:
+        """Begin the rollout of an eligible version; ends the one under way first, if it comes before it."""
+        assert present.route is not None
+        chosen = choose(present.policy, present.route, present.rollout, present.manifests, present.conditions)
+        if chosen is None:
+            return None
+        rollout = present.rollout
+        if rollout is not None and (rollout.is_live or rollout.pending):
+            return await self._supersede(present, rollout, chosen)
+        known.watched = None
+        reason = f"answers alert {chosen.lineage.alert}" if chosen.lineage.alert else "passed its gate"
+        await self._operations.start_rollout(present.model, chosen.number, plan_name(chosen), reason, ACTOR)
+        return 0.0
+
+    async def _supersede(self, present: Present, rollout: Rollout, chosen: Manifest) -> float | None:
+        if rollout.pending:
+            return None
+        reason = f"superseded by {chosen.version}, which answers alert {chosen.lineage.alert}"
+        act = Act.FINISH if rollout.phase is Phase.PROMOTED else Act.ROLL_BACK
+        await self._operations.rollouts.apply(present, Action(act, reason, rollout.step), ACTOR)
+        return 0.0
+
+    async def _move(self, known: _Model, present: Present, rollout: Rollout) -> float:
+        assert present.route is not None
+        watched = self._watch(known, present, rollout)
+        has_more = await self._fold(watched)
+        if has_more:
+            return 0.0
+        observed = watched.observer.observed()
+        action = plan(rollout, observed, present.route, present.revision, self._clock.now())
+        action = dataclasses.replace(action, verdict=self._dated(action.verdict, watched, present))
+        if action.act is Act.NOTHING:
+            await self._note(known, present, rollout, action.verdict)
+            return LIVE_SECONDS
+        await self._operations.rollouts.apply(present, action, ACTOR)
+        return 0.0
+
+    def _watch(self, known: _Model, present: Present, rollout: Rollout) -> _Watched:
+        watched = known.watched
+        if watched is None or not watched.is_of(rollout):
+            manifests = present.manifests
+            specs = {number: manifest.prediction for number, manifest in manifests.items()}
+            spec = specs.get(rollout.version)
+            is_numeric = spec is not None and spec.kind != "class"
+            observer = Observer(rollout, prediction_reader(specs), is_numeric)
+            watched = known.watched = _Watched(rollout, observer, Offset(bytes.fromhex(rollout.offset)))
+        return watched
+
+    async def _fold(self, watched: _Watched) -> bool:
+        """Fold what traffic there is. True when more is waiting: guards see everything before anything is decided."""
+        batch = await self._traffic.read(watched.offset, READ_ENTRIES)
+        watched.observer.fold(batch.entries)
+        watched.offset = batch.offset
+        return len(batch.entries) >= READ_ENTRIES
+
+    def _dated(self, verdict: Verdict, watched: _Watched, present: Present) -> Verdict:
+        """The verdict with what is needed to compute it again: the stretch of the journal, and for an expedited plan
+        the gate's result, which is its evidence."""
+        manifest = present.manifests.get(watched.rollout.version)
+        gate = {"gate": dict(manifest.gate.metrics)} if manifest and watched.rollout.plan == "expedited" else {}
+        stretch = {"from": watched.rollout.offset, "until": watched.offset.hex()}
+        return dataclasses.replace(verdict, evidence={**verdict.evidence, **gate, **stretch})
+
+    async def _note(self, known: _Model, present: Present, rollout: Rollout, verdict: Verdict) -> None:
+        """Show the newest figures to people, at most once a second and only when they changed."""
+        now = self._clock.monotonic()
+        is_same = replace(rollout, verdict=verdict.result, evidence=verdict.evidence) == rollout
+        if is_same or now - known.noted < NOTE_SECONDS:
+            return
+        known.noted = now
+        await self._operations.rollouts.note(present, verdict)
+
+    async def _forget_previous(self, present: Present) -> float:
+        """Unload the last champion once it has been kept for the policy's time."""
+        rollout, route = present.rollout, present.route
+        if rollout is None or route is None or route.previous is None or route.champion != rollout.version:
+            return IDLE_SECONDS
+        left = rollout.since + present.policy.rollout.previous_kept - self._clock.now()
+        if left > 0:
+            return min(left, IDLE_SECONDS)
+        await self._operations.rollouts.forget_previous(present, ACTOR)
+        return 0.0
+
+    def _show(self, known: _Model, present: Present) -> None:
+        """Set the weight gauges of the route; what left it goes to 0."""
+        route = present.route
+        shown: set[tuple[str, str]] = set()
+        if route is not None:
+            weights = [(route.champion, Role.CHAMPION), *((c.version, Role.CANARY) for c in route.canaries)]
+            for version, role in weights:
+                metrics.weight.labels(present.model, str(version), role).set(route.weight_of(version))
+                shown.add((str(version), role))
+        for version_text, role_text in known.shown - shown:
+            metrics.weight.labels(present.model, version_text, role_text).set(0)
+        known.shown = shown
+
+    # Waiting.
+
+    async def _look_after(self, model: ModelName, stop: asyncio.Event) -> None:
+        known = self._models[model]
+        delay = 0.0
+        while not stop.is_set():
+            only_traffic = delay > 0 and not known.woken.is_set()
+            known.woken.clear()
+            try:
+                delay = await self.reconcile(model, only_traffic)
+            except NotAllowed as error:
+                _log.info("rollout of %s: %s", model, error)
+                delay = RETRY_SECONDS
+            except Exception:  # one model's trouble must not end the care for it, nor for the others
+                _log.exception("rollout of %s", model)
+                delay = RETRY_SECONDS
+            if delay > 0:
+                await self._wait(known, stop, delay)
+
+    async def _wait(self, known: _Model, stop: asyncio.Event, seconds: float) -> None:
+        """Until something may have changed: a document, a version, or the traffic of a live rollout."""
+        await self._clock.sleep(min(GATHER_SECONDS, seconds))
+        if known.watched is None:
+            await _first(known.woken.wait(), stop.wait(), seconds=seconds)
+        else:
+            news = self._traffic.wait(known.watched.offset, seconds)
+            await _first(known.woken.wait(), stop.wait(), news, seconds=seconds)
+
+    async def _wake_on(
+        self,
+        watch: Callable[[], AsyncIterator[object]],
+        model_of: Callable[[object], str | None],
+        arrived: asyncio.Event,
+    ) -> None:
+        """Wake the model that a hint speaks of, or the search for new models, for ever."""
+        while True:
+            try:
+                async for hint in watch():
+                    model = model_of(hint)
+                    known = self._models.get(ModelName(model or ""))
+                    if known is not None:
+                        known.woken.set()
+                    elif model:
+                        arrived.set()
+            except GatewayError:
+                _log.exception("hints of changes were lost; looking again without them")
+            await self._clock.sleep(RETRY_SECONDS)
+
+
+def _model_of_document(name: object) -> str | None:
+    """The model that a document of ours speaks of."""
+    kind, _, rest = str(name).partition("/")
+    if kind == "conditions":
+        return rest.rpartition("@")[0]
+    return rest if kind in {"policies", "routes", "rollouts", "freezes"} else None
+
+
+def _model_of_version(version: object) -> str | None:
+    return version.model if isinstance(version, VersionId) else None
+
+
+async def _first(*waits: object, seconds: float) -> None:
+    """Return when one of the awaitables is done, or after so many seconds; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]
+    try:
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,249 @@
+"""How strong the evidence is that a challenger harms, or that it does not: e-processes and the verdict over them.
+
+An e-process starts at 1 and under its null hypothesis its mean never grows, so the chance that it *ever* reaches
+1/alpha is at most alpha (Ville's inequality): looking after every request costs nothing. All sums are logarithms.
+Pure: numbers in, numbers out. Knows neither records nor routes nor time.
+Source: Grünwald, de Heide, Koolen, Safe Testing, 2024; Waudby-Smith and Ramdas, Estimating means of bounded random
+variables by betting, 2024.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, NamedTuple
+
+from gateway.documents.rollout import Guards
+
+RULE = "rollout-1"
+"""Version of the rules in this module; every decision names it."""
+
+WORSE = (1.5, 2.0, 3.0, 5.0, 10.0)
+"""Ratios of bad events, challenger to champion, on which the roll-back guards bet."""
+
+CALM = (0.5, 0.8, 1.0)
+"""Ratios on which the promotion evidence bets, against the null that the ratio is at least the guard's."""
+
+DISCORDANT = (0.55, 0.6, 0.67, 0.75, 0.9)
+"""Shares of the pairs with one winner that the better version wins, on which the paired rule bets."""
+
+PROMOTION = 20.0
+"""Evidence at which a step passes."""
+
+PROMOTION_RUNS = 500
+"""A step without counts of its own passes on no fewer answers of the challenger."""
+
+FIRST_RUNS = 20
+FIRST_FAILURES = 5
+CHAMPION_FAILS = 0.05
+"""Hard stop: so many failures in the first runs, while the champion fails in less than this share of its own."""
+
+_PAIRED_PART = 0.9
+"""Quality is the mean of two e-processes: labelled pairs (this part) and labelled answers of the split (the rest)."""
+
+_CEILING = 690.0
+
+
+def _log_mean(logs: Sequence[float]) -> float:
+    top = max(logs)
+    return top + math.log(sum(math.exp(value - top) for value in logs) / len(logs))
+
+
+class FailureShare:
+    """Whose bad events are they? Each bad event falls to the challenger with the share of traffic it has just then.
+
+    Evidence against "the challenger has at most `null` times the champion's rate"; with alternatives below `null`,
+    evidence against "at least". Only bad events count, each with the weight in force at that moment, so a change of
+    weights, a busy hour or an incident that hits both sides adds nothing.
+    """
+
+    def __init__(self, alternatives: Sequence[float] = WORSE, null: float = 1.0) -> None:
+        self._alternatives = tuple(alternatives)
+        self._null = null
+        self._logs = [0.0] * len(self._alternatives)
+
+    def add(self, is_challenger: bool, weight: float, tolerance: float = 1.0) -> None:
+        """Count one bad event. weight: the challenger's share of the traffic of both, in (0, 1); else nothing is added.
+
+        tolerance: how many times as often as the null says the challenger may have this event.
+        """
+        if not 0.0 < weight < 1.0:
+            return
+        odds = weight / (1.0 - weight) * tolerance
+        expected = _share(odds * self._null)
+        for place, ratio in enumerate(self._alternatives):
+            bet = _share(odds * ratio)
+            factor = bet / expected if is_challenger else (1.0 - bet) / (1.0 - expected)
+            self._logs[place] = min(self._logs[place] + math.log(factor), _CEILING)
+
+    @property
+    def log(self) -> float:
+        """Natural logarithm of the evidence."""
+        return _log_mean(self._logs)
+
+
+def _share(odds: float) -> float:
+    return odds / (1.0 + odds)
+
+
+class Paired:
+    """Which of two versions is right, where both answered the same row and exactly one of them is.
+
+    Evidence against "the loser-to-be wins at least half of these rows".
+    """
+
+    def __init__(self, shares: Sequence[float] = DISCORDANT) -> None:
+        self._gains = [math.log(2.0 * share) for share in shares]
+        self._losses = [math.log(2.0 * (1.0 - share)) for share in shares]
+        self._logs = [0.0] * len(self._gains)
+
+    def add(self, won: bool) -> None:
+        """Count one row with one winner; `won`: it was the version that is claimed to be better."""
+        steps = self._gains if won else self._losses
+        self._logs = [min(log + step, _CEILING) for log, step in zip(self._logs, steps, strict=True)]
+
+    @property
+    def log(self) -> float:
+        """Natural logarithm of the evidence."""
+        return _log_mean(self._logs)
+
+
+class Tally(NamedTuple):
+    """Runs of one version in one role. first_errors: failures among its first 20 runs."""
+
+    requests: int = 0
+    errors: int = 0
+    slow: int = 0
+    first_errors: int = 0
+
+    def add(self, failed: bool, slow: bool) -> Tally:
+        """The tally with one run more."""
+        early = failed and self.requests < FIRST_RUNS
+        return Tally(self.requests + 1, self.errors + failed, self.slow + slow, self.first_errors + early)
+
+    @property
+    def error_rate(self) -> float:
+        """Failures per run; 0 without runs."""
+        return self.errors / self.requests if self.requests else 0.0
+
+
+_NOTHING = Tally()
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One version on trial beside its reference: counts, and the evidence as natural logarithms.
+
+    trial, shadow: the version on trial where it answered and where it ran as a shadow. reference: the other version.
+    pairs: answers of one joined by id with shadow answers of the other. labelled: rows of pairs with a label;
+    trial_won, reference_won: rows among them where exactly one was right (or nearer). disagreements of compared rows.
+    latency_ratio: median run time, trial to reference; None until both ran.
+    errors, slow, worse_pairs, worse_share, better: against the trial version being harmless (better: being no better).
+    calm, calm_shadow: promotion evidence from the split and from the pairs.
+    """
+
+    trial: Tally = _NOTHING
+    shadow: Tally = _NOTHING
+    reference: Tally = _NOTHING
+    pairs: int = 0
+    compared: int = 0
+    disagreements: int = 0
+    labelled: int = 0
+    trial_won: int = 0
+    reference_won: int = 0
+    latency_ratio: float | None = None
+    slow_above_us: float | None = None
+    errors: float = 0.0
+    slow: float = 0.0
+    worse_pairs: float = 0.0
+    worse_share: float = 0.0
+    better: float = 0.0
+    calm: float = 0.0
+    calm_shadow: float = 0.0
+
+    @property
+    def quality(self) -> float:
+        """Logarithm of the evidence that the version on trial is wrong more often."""
+        top = max(self.worse_pairs, self.worse_share)
+        pairs, share = math.exp(self.worse_pairs - top), math.exp(self.worse_share - top)
+        return top + math.log(_PAIRED_PART * pairs + (1.0 - _PAIRED_PART) * share)
+
+
+Result = Literal["pass", "fail", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the evidence says. guard: the one that failed; reason: a sentence with the counts behind it."""
+
+    result: Result
+    reason: str
+    guard: str = ""
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+def assess(compared: Compared, guards: Guards, on_shadow: bool = False) -> Verdict:
+    """fail: a guard rejects the version on trial. pass: promotion evidence is there. inconclusive: neither.
+
+    on_shadow: the step compares pairs, so the promotion evidence is that of the pairs.
+    """
+    evidence = figures(compared, guards)
+    for guard, reason in _failures(compared, guards):
+        return Verdict("fail", f"{guard}: {reason}", guard, evidence)
+    log, runs = (compared.calm_shadow, compared.pairs) if on_shadow else (compared.calm, compared.trial.requests)
+    what = "pairs" if on_shadow else "answers"
+    if log >= math.log(PROMOTION) and runs >= PROMOTION_RUNS:
+        return Verdict("pass", f"promotion evidence {e_value(log):g} >= {PROMOTION:g} on {runs} {what}", "", evidence)
+    needed = f"needs {PROMOTION:g} and {PROMOTION_RUNS}"
+    return Verdict("inconclusive", f"promotion evidence {e_value(log):g} on {runs} {what}; {needed}", "", evidence)
+
+
+def _failures(compared: Compared, guards: Guards) -> list[tuple[str, str]]:
+    found = []
+    trial, shadow, reference = compared.trial, compared.shadow, compared.reference
+    for what, tally in (("answers", trial), ("shadow runs", shadow)):
+        if tally.first_errors >= FIRST_FAILURES and reference.error_rate < CHAMPION_FAILS:
+            found.append(("hard_stop", f"{tally.first_errors} of its first {FIRST_RUNS} {what} failed"))
+    if compared.errors >= -math.log(guards.errors_alpha):
+        counts = _rates("failed", trial, shadow, reference, "errors")
+        found.append(("errors", f"{counts} ({_against(compared.errors, guards.errors_alpha)})"))
+    if compared.slow >= -math.log(guards.slow_alpha):
+        counts = _rates("were slow", trial, shadow, reference, "slow")
+        found.append(("slow", f"{counts} ({_against(compared.slow, guards.slow_alpha)})"))
+    if compared.quality >= -math.log(guards.quality_alpha):
+        won = f"of {compared.labelled} labelled pairs it alone was right in {compared.trial_won}"
+        lost = f"the other alone in {compared.reference_won}"
+        found.append(("quality", f"{won}, {lost} ({_against(compared.quality, guards.quality_alpha)})"))
+    return found
+
+
+def _rates(verb: str, trial: Tally, shadow: Tally, reference: Tally, name: str) -> str:
+    own = f"{getattr(trial, name) + getattr(shadow, name)} of {trial.requests + shadow.requests}"
+    return f"{own} runs {verb}, against {getattr(reference, name)} of {reference.requests}"
+
+
+def _against(log: float, alpha: float) -> str:
+    return f"evidence {e_value(log):g} >= {1 / alpha:g}"
+
+
+def e_value(log: float) -> float:
+    """The evidence itself, to four digits."""
+    return float(f"{math.exp(min(log, _CEILING)):.4g}")
+
+
+_LOGS = ("errors", "slow", "better", "calm", "calm_shadow", "worse_pairs", "worse_share")
+
+
+def figures(compared: Compared, guards: Guards) -> dict[str, Any]:
+    """Everything a verdict rests on, ready for JSON: counts, evidence, limits, the version of the rules."""
+    counts = {part.name: getattr(compared, part.name) for part in fields(compared) if part.name not in _LOGS}
+    counts |= {name: value._asdict() for name, value in counts.items() if isinstance(value, Tally)}
+    values = {name: e_value(getattr(compared, name)) for name in (*_LOGS, "quality")}
+    limits = {
+        "errors": 1 / guards.errors_alpha,
+        "slow": 1 / guards.slow_alpha,
+        "quality": 1 / guards.quality_alpha,
+        "promotion": PROMOTION,
+    }
+    return {"rule": RULE, "counts": counts, "values": values, "limits": limits}

@@ -1,0 +1,336 @@
+"""Every act on a route or a rollout, used by the controller and the admin API alike.
+
+Each act reads the present state, lets `plan` say what becomes of it, and writes with compare-and-swap: an act that
+lost a race is decided again on what is there then. `apply` carries it out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+
+import msgspec
+from msgspec.structs import replace
+
+from gateway.clock import Clock
+from gateway.documents.lease import Condition
+from gateway.documents.policy import PlanStep, Policy
+from gateway.documents.rollout import Freeze, Phase, Rollout
+from gateway.documents.route import Route, changed, restored, with_weights
+from gateway.documents.store import ABSENT, ConfigStore, freeze_name
+from gateway.errors import InvalidConfig, NotAllowed, RevisionConflict, VersionNotFound
+from gateway.journal.journal import TrafficJournal
+from gateway.journal.tee import Tee
+from gateway.names import ModelName, Revision, VersionId
+from gateway.registry.registry import Registry
+from gateway.rollout.apply import Rollouts, audit_entry
+from gateway.rollout.change import Changed, RouteWriter
+from gateway.rollout.plan import Act, Action, enter, next_rollout
+from gateway.rollout.present import Present, find
+
+
+class Operations:
+    """The acts. tee: of the control stream. draw_salt: a fresh random text for each rollout."""
+
+    def __init__(
+        self,
+        config: ConfigStore,
+        registry: Registry,
+        traffic: TrafficJournal,
+        tee: Tee,
+        writer: RouteWriter,
+        clock: Clock,
+        draw_salt: Callable[[], str],
+    ) -> None:
+        self._config = config
+        self._traffic = traffic
+        self.rollouts = Rollouts(config, registry, tee, writer, clock, draw_salt)
+        self._writer = writer
+        self._clock = clock
+        self._draw_salt = draw_salt
+
+    # Rollouts.
+
+    async def introduce(self, model: ModelName, version: int, reason: str, actor: str) -> Changed:
+        """Take a model's first version into service. Raises NotAllowed when there is a champion already."""
+        present = await self.rollouts.present(model)
+        if present.route is not None:
+            raise NotAllowed(f"{model} has the champion {present.route.champion}: start a rollout of {version} instead")
+        self._check_version(present, version)
+        route = Route(champion=version, salt=self._draw_salt())
+        audit = audit_entry(actor, "introduce", f"{model}@{version}", reason, None, route)
+        return await self._writer.change(model, ABSENT, route, audit)
+
+    async def start_rollout(self, model: ModelName, version: int, plan: str, reason: str, actor: str) -> Rollout:
+        """Begin a rollout on the plan `steps` or `expedited`; it waits until the controller takes its first step.
+
+        A model without a champion takes the version into service at once.
+        Raises VersionNotFound, NotAllowed, InvalidConfig.
+        """
+
+        async def act() -> Rollout:
+            present = await self.rollouts.present(model)
+            self._check_start(present, version)
+            if present.route is None:
+                done = await self.introduce(model, version, reason, actor)
+                rollout = self._new_rollout(present, version, plan, reason, actor, b"")
+                rollout = replace(rollout, phase=Phase.PROMOTED, written=done.revision, weight=100.0)
+                return await self.rollouts.put(present, rollout, None)
+            rollout = self._new_rollout(present, version, plan, reason, actor, await self._traffic.end())
+            rollout = replace(rollout, champion=present.route.champion, written=present.revision)
+            await self.rollouts.put(present, rollout, audit_entry(actor, Act.START, f"{model}@{version}", reason))
+            self.rollouts.record(rollout, Act.START, reason, {"by": actor})
+            return rollout
+
+        return await self.rollouts.until_first(act)
+
+    async def pause(self, model: ModelName, reason: str, actor: str) -> Rollout:
+        """Stop moving; guards go on. Raises NotAllowed when no rollout is under way."""
+        return await self._steer(model, actor, lambda rollout: Action(Act.PAUSE, reason, rollout.step))
+
+    async def resume(self, model: ModelName, reason: str, actor: str) -> Rollout:
+        """Go on with a paused or held rollout: its step begins again, with the weight of the plan.
+
+        Where the champion changed meanwhile, the comparison begins anew with the present one.
+        """
+
+        async def act() -> Rollout:
+            present, rollout = await self._under_way(model)
+            if rollout.phase not in {Phase.PAUSED, Phase.HELD}:
+                raise NotAllowed(f"the rollout of {model}@{rollout.version} is {rollout.phase}, not paused or held")
+            assert present.route is not None
+            if present.route.champion != rollout.champion:
+                offset = (await self._traffic.end()).hex()
+                rollout = replace(rollout, champion=present.route.champion, offset=offset)
+            text = reason or "resumed"
+            waits = Action(Act.START, text, -1)
+            action = waits if rollout.step < 0 else enter(rollout, rollout.step, text)
+            if action.act is Act.START:
+                rollout = replace(rollout, written=present.revision)
+            return await self.rollouts.apply(dataclasses.replace(present, rollout=rollout), action, actor)
+
+        return await self.rollouts.until_first(act)
+
+    async def promote(self, model: ModelName, reason: str, actor: str) -> Rollout:
+        """Make the version on trial champion now, whatever steps are left."""
+        return await self._steer(
+            model, actor, lambda rollout: Action(Act.PROMOTE, reason or "promoted by hand", len(rollout.steps) - 1)
+        )
+
+    async def roll_back(self, model: ModelName, reason: str, actor: str) -> Rollout | None:
+        """Take the version on trial out; with none under way restore `previous` (the result then is None).
+
+        Raises NotAllowed when there is nothing to go back to.
+        """
+
+        async def act() -> Rollout | None:
+            present = await self.rollouts.present(model)
+            rollout = present.rollout
+            if rollout is not None and rollout.is_live:
+                restores = rollout.phase is Phase.PROMOTED
+                action = Action(
+                    Act.RESTORE if restores else Act.ROLL_BACK, reason or "rolled back by hand", rollout.step
+                )
+                return await self.rollouts.apply(present, action, actor)
+            if present.route is None or present.route.previous is None:
+                raise NotAllowed(f"{model} has no rollout under way and no previous champion to restore")
+            champion = present.route.champion
+            await self.rollouts.mark_rolled_back(VersionId(model, champion), reason)
+            route = restored(present.route)
+            audit = audit_entry(actor, Act.RESTORE, f"{model}@{champion}", reason, present.route, route)
+            await self._writer.change(model, present.revision, route, audit)
+            return None
+
+        return await self.rollouts.until_first(act)
+
+    # Routes.
+
+    async def set_weights(
+        self,
+        model: ModelName,
+        weights: Mapping[int, float],
+        reason: str,
+        actor: str,
+        expected: Revision | None = None,
+    ) -> Changed:
+        """Change canary weights (percent) in one step; 0 takes a canary out, which counts as a roll-back.
+
+        Raises NotAllowed, VersionNotFound, InvalidConfig, RouteRefused, and RevisionConflict when `expected` is stale.
+        """
+
+        async def act() -> Changed:
+            present = await self.rollouts.present(model)
+            if present.route is None:
+                raise NotAllowed(f"{model} has no champion yet: take a version into service first")
+            if expected is not None and expected != present.revision:
+                raise RevisionConflict(f"routes/{model}", expected, present.revision)
+            for number, weight in weights.items():
+                if not (math.isfinite(weight) and 0 <= weight <= 100):
+                    raise InvalidConfig(f"weights: {weight:g} for version {number} is not between 0 and 100")
+                if weight > 0:
+                    self._check_version(present, number)
+            route = with_weights(present.route, {number: round(weight, 2) for number, weight in weights.items()})
+            return await self._move(present, route, "weights", reason, actor)
+
+        return await (self.rollouts.until_first(act) if expected is None else act())
+
+    async def put_route(self, model: ModelName, route: Route, reason: str, actor: str, expected: Revision) -> Changed:
+        """Replace the whole route. `previous` and `salt` may be left out: the old route gives them."""
+        present = await self.rollouts.present(model)
+        if present.revision != expected:
+            raise RevisionConflict(f"routes/{model}", expected, present.revision)
+        before = present.route
+        for number in route.versions - (before.versions if before else frozenset()):
+            self._check_version(present, number)
+        if before is None:
+            fresh = changed(route, salt=route.salt or self._draw_salt())
+            audit = audit_entry(actor, "route", f"{model}@{route.champion}", reason, None, fresh)
+            return await self._writer.change(model, ABSENT, fresh, audit)
+        previous = before.champion if route.champion != before.champion else route.previous or before.previous
+        fresh = changed(
+            before,
+            champion=route.champion,
+            canaries=route.canaries,
+            shadows=route.shadows,
+            previous=None if previous == route.champion else previous,
+            salt=route.salt or before.salt,
+        )
+        return await self._move(present, fresh, "route", reason, actor)
+
+    # Models and versions.
+
+    async def freeze(self, model: ModelName, reason: str, actor: str) -> Freeze:
+        """Stop every automatic act for the model; serving, monitoring and manual moves go on."""
+        return await self._set_freeze(model, Freeze(frozen=True, actor=actor, reason=reason, since=self._clock.now()))
+
+    async def unfreeze(self, model: ModelName, reason: str, actor: str) -> Freeze:
+        """Allow automatic acts again."""
+        return await self._set_freeze(model, Freeze(frozen=False, actor=actor, reason=reason, since=self._clock.now()))
+
+    async def release(self, version: VersionId, reason: str, actor: str) -> Condition:
+        """Lift a version's quarantine, and the mark that it was rolled back. Raises VersionNotFound, NotAllowed."""
+        present = await self.rollouts.present(version.model)
+        if version.number not in present.manifests:
+            raise VersionNotFound(f"there is no version {version}")
+        before = present.condition(version.number)
+        if not (before.quarantined or before.rolled_back or before.suspect):
+            raise NotAllowed(f"{version} is neither quarantined nor rolled back")
+        clean = Condition(reason=reason, since=self._clock.now())
+        return await self.rollouts.set_condition(version, lambda _: clean, actor, "release")
+
+    async def _move(self, present: Present, route: Route, action: str, reason: str, actor: str) -> Changed:
+        """Write a route that a person wants. A canary that is taken out is rolled back, its rollout included."""
+        before, model = present.route, present.model
+        assert before is not None
+        gone = {canary.version for canary in before.canaries} - route.versions
+        rollout = present.rollout
+        if rollout is not None and rollout.is_live and rollout.version in before.challengers - route.versions:
+            gone.add(rollout.version)
+        subject = f"{model}@{','.join(map(str, sorted(route.challengers | gone))) or route.champion}"
+        name = Act.ROLL_BACK if gone and not route.challengers else action
+        audit = audit_entry(actor, name, subject, reason, before, route)
+        done = await self._writer.change(model, present.revision, route, audit)
+        gone |= {number for number in present.manifests if route.champion < number <= before.champion}
+        for number in gone:
+            await self.rollouts.mark_rolled_back(VersionId(model, number), reason or "taken out by hand")
+        await self.rollouts.until_first(lambda: self._end_if_gone(model, gone, reason, actor))
+        return done
+
+    async def _end_if_gone(self, model: ModelName, gone: set[int], reason: str, actor: str) -> None:
+        present = await self.rollouts.present(model)
+        rollout = present.rollout
+        if rollout is None or rollout.phase is Phase.PROMOTED or not rollout.is_live or rollout.version not in gone:
+            return
+        action = Action(Act.ROLL_BACK, reason or "taken out by hand", rollout.step)
+        after = next_rollout(rollout, action, self._clock.now(), present.revision)
+        after = replace(after, pending=0, written=present.revision)
+        await self.rollouts.put(present, after, None)
+        self.rollouts.record(after, Act.ROLL_BACK, after.reason, {"by": actor})
+
+    async def _steer(self, model: ModelName, actor: str, act: Callable[[Rollout], Action]) -> Rollout:
+        async def steer() -> Rollout:
+            present, rollout = await self._under_way(model)
+            return await self.rollouts.apply(present, act(rollout), actor)
+
+        return await self.rollouts.until_first(steer)
+
+    async def _under_way(self, model: ModelName) -> tuple[Present, Rollout]:
+        present = await self.rollouts.present(model)
+        rollout = present.rollout
+        if rollout is None or not rollout.is_live:
+            raise NotAllowed(f"{model} has no rollout under way")
+        if rollout.phase is Phase.PROMOTED:
+            raise NotAllowed(f"{model}@{rollout.version} is promoted already; roll back to restore the last champion")
+        return present, rollout
+
+    def _check_version(self, present: Present, number: int) -> None:
+        if number not in present.manifests:
+            raise VersionNotFound(f"there is no version {present.model}@{number}")
+        condition = present.condition(number)
+        if condition.quarantined:
+            raise NotAllowed(
+                f"{present.model}@{number} is quarantined ({condition.reason}); "
+                f"lift it with: gateway versions release {present.model} {number}"
+            )
+
+    def _check_start(self, present: Present, version: int) -> None:
+        self._check_version(present, version)
+        model, rollout = present.model, present.rollout
+        if present.freeze.frozen:
+            raise NotAllowed(f"{model} is frozen ({present.freeze.reason}): unfreeze it, or set weights by hand")
+        if present.route is not None and present.route.champion == version:
+            raise NotAllowed(f"{model}@{version} is the champion already")
+        if rollout is not None and rollout.is_live:
+            what = "still guarded after its promotion" if rollout.guarding else rollout.phase
+            raise NotAllowed(f"{model}@{rollout.version} is under way ({what}): roll it back or let it end first")
+
+    def _new_rollout(
+        self, present: Present, version: int, plan: str, reason: str, actor: str, offset: bytes
+    ) -> Rollout:
+        now = self._clock.now()
+        policy = present.policy
+        return Rollout(
+            model=present.model,
+            version=version,
+            champion=version,
+            plan=plan,
+            steps=tuple(step.step for step in steps_of(policy, plan)),
+            phase=Phase.WAITING,
+            reason=reason,
+            number=present.rollout.number + 1 if present.rollout else 1,
+            since=now,
+            started=now,
+            step_since=now,
+            offset=offset.hex(),
+            guards=policy.rollout.guards.guards,
+            after_promotion_requests=policy.rollout.after_promotion.requests,
+            without_evidence=policy.rollout.without_evidence,
+            answers=present.manifests[version].lineage.alert,
+            actor=actor,
+        )
+
+    async def _set_freeze(self, model: ModelName, freeze: Freeze) -> Freeze:
+        name = freeze_name(model)
+        action = "freeze" if freeze.frozen else "unfreeze"
+
+        async def act() -> Freeze:
+            _, revision = await find(self._config, name, bytes)
+            audit = audit_entry(freeze.actor, action, model, freeze.reason)
+            await self._config.put(name, msgspec.json.encode(freeze), revision, audit)
+            return freeze
+
+        return await self.rollouts.until_first(act)
+
+
+def steps_of(policy: Policy, plan: str) -> tuple[PlanStep, ...]:
+    """The policy's steps of a plan. Raises InvalidConfig for another name, or for a step that could never end."""
+    if plan not in {"steps", "expedited"}:
+        raise InvalidConfig(f"plan: {plan!r} is not a plan; write steps or expedited")
+    steps = policy.rollout.steps if plan == "steps" else policy.rollout.expedited
+    for place, step in enumerate(steps):
+        until = step.until
+        if until is not None and ((step.canary and until.pairs) or (step.shadow and until.requests)):
+            counted = "requests" if step.canary else "pairs"
+            raise InvalidConfig(f"rollout.{plan}[{place}].until: this step counts {counted} only, it would never end")
+    return steps

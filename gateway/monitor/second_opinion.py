@@ -25,6 +25,9 @@ from msgspec import Struct
 from gateway.errors import Fault, InvalidConfig
 from gateway.monitor.detector import FloatArray, Verdict
 
+_WATCH_A_FALL = frozenset({"FHDDM"})
+"""Classes that alarm when their input falls (river's FHDDM takes hits, not errors): they are fed 1 - value."""
+
 _RECENT = 1 / 50
 """How much one event moves the recent mean, which tells a rise from a fall."""
 
@@ -79,7 +82,7 @@ class SecondOpinion:
             return False
         self._mean += (value - self._mean) / self._events
         self._recent += (value - self._recent) * max(_RECENT, 1 / self._events)
-        self._river.update(value)
+        self._river.update(1 - value if self._name in _WATCH_A_FALL else value)
         return bool(self._river.drift_detected) and (not self._rising or self._recent > self._mean)
 
 

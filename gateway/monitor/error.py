@@ -54,8 +54,9 @@ class ErrorDetector:
         self._threshold = threshold
         high = base.high
         expected = {1.25 * high, 1.5 * high, 2 * high, 3 * high, high + 0.05, high + 0.1, high + 0.25}
-        # A bet that expects the rate p1 multiplies p1 / high at an error and (1 - p1) / (1 - high) at none.
-        self._gains = [(min(p, 0.99) / high - 1, (1 - min(p, 0.99)) / (1 - high)) for p in sorted(expected) if p < 1]
+        rates = sorted(rate for rate in expected if rate < 0.99) or [(1 + high) / 2]
+        # A bet that expects this rate multiplies rate / high at an error and (1 - rate) / (1 - high) at none.
+        self._gains = [(rate / high - 1, (1 - rate) / (1 - high)) for rate in rates]
         count = len(self._gains)
         kept = msgspec.msgpack.decode(state, type=_State) if state else None
         if kept is None or len(kept.sums) != count:  # other bets than before: their sums mean nothing to these

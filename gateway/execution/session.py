@@ -24,7 +24,8 @@ from gateway.errors import CorruptPackage, ExecutionError
 from gateway.execution.tensors import Tensors, from_rows, made_up
 from gateway.names import VersionId
 from gateway.registry.manifest import Manifest
-from gateway.registry.package import MODEL_FILE, REFERENCE_FILE, WARMUP_FILE, read_files
+from gateway.registry.package import MODEL_FILE, WARMUP_FILE, read_files
+from gateway.registry.reference import REFERENCE_FILE
 
 CAN_NOT_RUN = "the model failed on these inputs"
 WRONG_INPUTS = "the model does not take inputs of this name, type or shape"
@@ -110,7 +111,7 @@ def load(
     if found.digest != manifest.digest:
         raise CorruptPackage(f"{directory.name}: holds another package than {manifest.version} (digests differ)")
     session = open_session(files[MODEL_FILE])
-    rows = warm_up_tensors(manifest, files)
+    rows = _warm_up_tensors(session, manifest, files)
     names = [output.name for output in session.get_outputs()]
     answers = run_session(session, names, rows[0])
     classes = {
@@ -169,20 +170,36 @@ def classes_of_maps(rows: Sequence[Mapping[Any, float]]) -> np.ndarray:
     return classes
 
 
-def warm_up_tensors(manifest: Manifest, files: Mapping[str, bytes]) -> list[Tensors]:
-    """One set of tensors for each warm-up row: of the reference, else of the package's own rows, else zeros and ones.
+def warm_up_rows_of(files: Mapping[str, bytes]) -> list[list[Any]]:
+    """Rows in feature order that the model is known to run: of the reference, else the package's own; may be empty.
 
-    Raises CorruptPackage when the rows do not fit the signature.
+    Raises CorruptPackage.
     """
     for name in (REFERENCE_FILE, WARMUP_FILE):
-        if name in files and manifest.features:
+        if name in files:
             try:
                 rows = msgspec.json.decode(files[name], type=_Warmup).warmup
-                if rows:
-                    return [from_rows([row], manifest) for row in rows]
-            except (msgspec.MsgspecError, UnicodeDecodeError, ValueError, TypeError, IndexError) as error:
-                raise CorruptPackage(f"{name}: warmup rows do not fit the signature ({error})") from error
-    return [made_up(manifest, 1, fill) for fill in (0.0, 1.0)]
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise CorruptPackage(f"{name}: {error}") from error
+            if rows:
+                return rows
+    return []
+
+
+def _warm_up_tensors(session: Any, manifest: Manifest, files: Mapping[str, bytes]) -> list[Tensors]:
+    """One set of tensors a row; zeros, else ones, for a version that has no rows of its own."""
+    rows = warm_up_rows_of(files)
+    if rows and manifest.features:
+        try:
+            return [from_rows([row], manifest) for row in rows]
+        except (ValueError, TypeError, IndexError, OverflowError) as error:
+            raise CorruptPackage(f"the warm-up rows do not fit the signature ({error})") from error
+    zeros = made_up(manifest, 1, 0.0)
+    try:
+        run_session(session, [output.name for output in session.get_outputs()], zeros)
+    except ExecutionError:
+        return [made_up(manifest, 1, 1.0)]
+    return [zeros]
 
 
 class _Warmup(Struct):

@@ -230,8 +230,8 @@ def columns_of(tensor: Tensor, manifest: Manifest) -> list[int]:
     return [place for _, place in sorted(features)]
 
 
-def made_up(manifest: Manifest, rows: int, fill: float, texts: Mapping[str, str] | None = None) -> Tensors:
-    """Tensors of one value: `fill` in every number, the input's text of `texts` (or none) in every text.
+def made_up(manifest: Manifest, rows: int, fill: float) -> Tensors:
+    """Tensors of one value: `fill` in every number, no letters in every text.
 
     Free first dimensions get `rows`, other free ones 1.
     """
@@ -239,6 +239,6 @@ def made_up(manifest: Manifest, rows: int, fill: float, texts: Mapping[str, str]
     for tensor in manifest.inputs:
         sizes = [size if size >= 0 else rows if place == 0 else 1 for place, size in enumerate(tensor.shape)]
         datatype = BY_NAME[tensor.datatype].numpy
-        value: Any = (texts or {}).get(tensor.name, "") if datatype.kind == "O" else fill
+        value: Any = "" if datatype.kind == "O" else fill
         tensors[tensor.name] = np.full(sizes, value, dtype=datatype)
     return tensors

@@ -18,10 +18,10 @@ import msgspec
 
 from gateway.errors import CorruptPackage
 from gateway.registry.manifest import Manifest
+from gateway.registry.reference import REFERENCE_FILE
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
-REFERENCE_FILE = "reference.json"
 WARMUP_FILE = "warmup.json"
 """Rows that the model is known to run, for a package without a reference: {"warmup": [[...]]}."""
 

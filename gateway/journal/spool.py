@@ -123,7 +123,7 @@ class SpoolWriter:
         forget = weakref.WeakMethod(self._forget)
         os.register_at_fork(after_in_child=lambda: (mine := forget()) and mine())
         for path in (self.directory, home, directory):
-            _sync_directory(path)
+            sync_directory(path)
 
     def append(self, payloads: Sequence[bytes]) -> bool:
         """Hand the payloads to the kernel in one write, in this order. False when they were dropped and counted."""
@@ -160,7 +160,7 @@ class SpoolWriter:
             with self._lock:
                 retired, self._retired = self._retired, []
                 current, is_listed, self._is_listed = self._descriptor, self._is_listed, True
-            done = is_listed or _succeeds(_sync_directory, self.directory)
+            done = is_listed or _succeeds(sync_directory, self.directory)
             for descriptor in retired:
                 done = _succeeds(os.fdatasync, descriptor) and done
                 os.close(descriptor)
@@ -265,7 +265,8 @@ def _hold(path: Path) -> int:
     return descriptor
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Bring the names in a directory to the disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

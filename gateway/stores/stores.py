@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.documents.store import ConfigStore
 from gateway.journal.join import JoinIndex
 from gateway.journal.journal import ControlJournal, TrafficJournal
 from gateway.journal.tee import Tee
 from gateway.registry.registry import Registry
+
+STREAMS: Final = ("traffic", "control")
+"""What `open_tee` takes."""
 
 
 @dataclass(frozen=True)

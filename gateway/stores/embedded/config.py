@@ -1,0 +1,123 @@
+"""Small revisioned documents and the audit trail in one SQLite file: the port `gateway.documents.store`."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from gateway.clock import Clock
+from gateway.documents.store import AuditEntry, Document
+from gateway.errors import DocumentNotFound, RevisionConflict
+from gateway.names import Revision
+from gateway.stores.embedded.database import Database, transaction
+
+_POLL_SECONDS: Final = 0.02
+_SCHEMA: Final = (
+    "CREATE TABLE IF NOT EXISTS documents (name TEXT PRIMARY KEY, body BLOB NOT NULL, revision INTEGER NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS documents_by_revision ON documents (revision)",
+    "CREATE TABLE IF NOT EXISTS counter (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL)",
+    "INSERT OR IGNORE INTO counter VALUES (1, 0)",
+    """CREATE TABLE IF NOT EXISTS audit (
+        number INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL,
+        subject TEXT NOT NULL, reason TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL
+    )""",
+)
+_UNDER: Final = "name >= :prefix AND name < :prefix || char(1114111)"
+
+
+class SqliteConfigStore:
+    """See `ConfigStore`. Any number of processes may use one file."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._database = Database(path, _SCHEMA)
+        self._clock = clock
+        self._watching: sqlite3.Connection | None = None
+
+    async def get(self, name: str) -> Document:
+        """See `ConfigStore`."""
+        row = await self._database.run(
+            lambda db: db.execute("SELECT body, revision FROM documents WHERE name = ?", (name,)).fetchone()
+        )
+        if row is None:
+            raise DocumentNotFound(name)
+        return Document(row[0], Revision(row[1]))
+
+    async def list(self, prefix: str) -> Sequence[str]:
+        """See `ConfigStore`."""
+        rows = await self._database.run(
+            lambda db: db.execute(
+                f"SELECT name FROM documents WHERE {_UNDER} ORDER BY name", {"prefix": prefix}
+            ).fetchall()
+        )
+        return [name for (name,) in rows]
+
+    async def put(self, name: str, body: bytes, expected: Revision, audit: AuditEntry | None = None) -> Revision:
+        """See `ConfigStore`."""
+        now = self._clock.now()
+        return await self._database.run(lambda db: _put(db, name, body, expected, audit, now))
+
+    async def audit(self, after: int, limit: int) -> Sequence[AuditEntry]:
+        """See `ConfigStore`."""
+        rows = await self._database.run(
+            lambda db: db.execute(
+                "SELECT number, time, actor, action, subject, reason, before, after FROM audit "
+                "WHERE number > ? ORDER BY number LIMIT ?",
+                (after, limit),
+            ).fetchall()
+        )
+        names = ("number", "time", "actor", "action", "subject", "reason", "before", "after")
+        return [AuditEntry(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def watch(self, prefix: str) -> AsyncIterator[str]:
+        """See `ConfigStore`."""
+        # `data_version` shows only what other connections committed, hence one that never writes.
+        if self._watching is None:
+            self._watching = self._database.connect()
+        (seen,) = self._watching.execute("SELECT revision FROM counter").fetchone()
+        return self._watch(self._watching, prefix, seen)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+        if self._watching is not None:
+            self._watching.close()
+
+    async def _watch(self, watching: sqlite3.Connection, prefix: str, seen: int) -> AsyncIterator[str]:
+        version = None
+        while True:
+            (now,) = watching.execute("PRAGMA data_version").fetchone()
+            if now == version:
+                await asyncio.sleep(_POLL_SECONDS)
+                continue
+            version = now
+            for name, revision in await self._database.run(partial(_changed, prefix=prefix, seen=seen)):
+                seen = max(seen, revision)
+                yield name
+
+
+def _changed(connection: sqlite3.Connection, prefix: str, seen: int) -> list[tuple[str, int]]:
+    query = f"SELECT name, revision FROM documents WHERE revision > :seen AND {_UNDER} ORDER BY revision"
+    return connection.execute(query, {"seen": seen, "prefix": prefix}).fetchall()
+
+
+def _put(
+    connection: sqlite3.Connection, name: str, body: bytes, expected: int, audit: AuditEntry | None, now: float
+) -> Revision:
+    with transaction(connection):
+        row = connection.execute("SELECT revision FROM documents WHERE name = ?", (name,)).fetchone()
+        actual = row[0] if row is not None else 0
+        if actual != expected:
+            raise RevisionConflict(name, expected, actual)
+        connection.execute("UPDATE counter SET revision = revision + 1")
+        (revision,) = connection.execute("SELECT revision FROM counter").fetchone()
+        connection.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (name, body, revision))
+        if audit is not None:
+            connection.execute(
+                "INSERT INTO audit (time, actor, action, subject, reason, before, after) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (now, audit.actor, audit.action, audit.subject, audit.reason, audit.before, audit.after),
+            )
+    return Revision(revision)

@@ -62,3 +62,5 @@ class Retraining(Struct, frozen=True, kw_only=True):
     pending_labels_since: int = 0
     refused: str = ""  # why the last due trigger was not followed
     asked: bool = False  # a person was asked after too many rejections
+    pending_trigger: str = "error_drift"  # what the pending alert sets off: error_drift | data_drift
+    pending_version: int = 0  # the version that the pending alert is about

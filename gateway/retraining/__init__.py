@@ -1,0 +1,1 @@
+"""Makes candidates: triggers, recipes, jobs, gate, supervisor. Training libraries load only inside a job's process."""

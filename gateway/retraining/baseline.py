@@ -1,0 +1,52 @@
+"""What any candidate has to beat: the most frequent label, the last known label, a simple model.
+
+Baselines are fitted on the same rows as the candidate and judged on the same holdout. scikit-learn is loaded inside
+the one function that needs it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gateway.retraining.dataset import Dataset, IntArray
+from gateway.retraining.evaluate import last_known
+from gateway.retraining.recipe import Recipe
+
+
+def baselines(recipe: Recipe, dataset: Dataset, train: IntArray, holdout: IntArray) -> dict[str, NDArray[Any]]:
+    """Predictions for the holdout by name: majority, last_label, simple (left out where it can not be fitted)."""
+    answers = {
+        "majority": majority(recipe, dataset.labels[train], len(holdout)),
+        "last_label": last_known(dataset, holdout),
+    }
+    if len(np.unique(dataset.labels[train])) > 1:
+        answers["simple"] = simple(recipe, dataset, train, holdout)
+    return answers
+
+
+def majority(recipe: Recipe, labels: NDArray[Any], count: int) -> NDArray[Any]:
+    """The most frequent label (the median of a regression), `count` times."""
+    if recipe.is_class:
+        values, counts = np.unique(labels, return_counts=True)
+        return np.full(count, values[counts.argmax()])
+    return np.full(count, np.median(labels.astype(np.float64)))
+
+
+def simple(recipe: Recipe, dataset: Dataset, train: IntArray, holdout: IntArray) -> NDArray[Any]:
+    """A logistic (ridge for values) regression on standardised features, missing values replaced by the median."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    last = LogisticRegression(max_iter=200) if recipe.is_class else Ridge()
+    pipeline = make_pipeline(SimpleImputer(strategy="median"), StandardScaler(), last)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # not converged is still a baseline
+        pipeline.fit(dataset.features[train], dataset.labels[train])
+    answers: NDArray[Any] = pipeline.predict(dataset.features[holdout])
+    return answers

@@ -1,0 +1,163 @@
+"""Whether a model is to be trained now, and why: pure, from policy, memory and facts.
+
+An error alert is not lost while a condition is missing (cool-down, budget, a frozen model): it stays pending until it
+is followed or its version no longer answers. What people ask for is followed without these conditions.
+
+    facts -> on demand -> pending alert -> performance -> schedule -> labels -> None
+                                |              (each against cool-down, budget, back-off, rollout under way)
+                                v
+                     Due, or Refused(keep) with one sentence that does not change from look to look
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cronsim import CronSim, CronSimError
+
+from gateway.documents.job import Retraining
+from gateway.documents.policy import RetrainingPolicy
+
+DAY_SECONDS = 86_400.0
+MOST_BACK_OFF = 8
+ERROR_KINDS = frozenset({"concept_drift", "performance"})
+DATA_KINDS = frozenset({"data_drift", "prediction_drift"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriggerFacts:
+    """What is so at this moment.
+
+    labels: labelled rows of the model so far. champion: the version that answers; 0 when none does. frozen: a person
+    stopped automatic acts. silenced: the pending alert is silenced. latched: the pending alert still holds. queued:
+    the oldest job that a person asked for. rollout: the version on its way to champion, 0 for none; rollout_answers:
+    the alert it answers. performance: the policy's metric on the newest labels, None when too few.
+    """
+
+    labels: int
+    champion: int = 0
+    has_recipe: bool = True
+    frozen: bool = False
+    silenced: bool = False
+    latched: bool = True
+    queued: str = ""
+    rollout: int = 0
+    rollout_answers: str = ""
+    performance: float | None = None
+
+
+@dataclass(frozen=True)
+class Due:
+    """Train now. key: the same cause has the same key, so that a repeat after a crash is the same job."""
+
+    trigger: str
+    reason: str
+    key: str
+    alert: str = ""
+    change_ns: int = 0
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Not now, and why. keep: the alert stays pending; False: it is forgotten."""
+
+    reason: str
+    keep: bool = True
+
+
+def due(policy: RetrainingPolicy, state: Retraining, facts: TriggerFacts, now: float) -> Due | Refused | None:
+    """The one thing to do for a model at wall time `now`; None when there is no cause at all."""
+    if facts.queued:
+        return Due("on_demand", "a person asked for it", facts.queued)
+    if gone := _forgotten(state, facts):
+        return gone
+    cause = _cause(policy, state, facts, now)
+    if cause is None:
+        return None
+    if hindrance := _hindrance(policy, state, facts, cause, now):
+        return Refused(hindrance)
+    return cause
+
+
+def considered(policy: RetrainingPolicy, kind: str, version: int, champion: int, advisory: bool) -> str:
+    """The trigger that an alert of this kind sets off ("" for none). Data quality alerts never train anything."""
+    if advisory or version != champion:
+        return ""
+    if kind in ERROR_KINDS and policy.triggers.error_drift:
+        return "error_drift"
+    if kind in DATA_KINDS and policy.triggers.data_drift == "shadow_only":
+        return "data_drift"
+    return ""
+
+
+def cooldown_labels(policy: RetrainingPolicy, rejections: int) -> int:
+    """Labels between the starts of two jobs; doubled with each rejected candidate from the policy's number on."""
+    beyond = rejections - policy.guards.back_off_after_rejections + 1
+    return policy.guards.cooldown_labels * min(MOST_BACK_OFF, 2 ** max(0, beyond))
+
+
+def next_run(schedule: str, after: float) -> float:
+    """When a cron line (UTC) comes next after wall time `after`. Raises ValueError for a wrong line."""
+    try:
+        return next(CronSim(schedule, datetime.fromtimestamp(after, UTC))).timestamp()
+    except (CronSimError, StopIteration) as error:
+        raise ValueError(f"schedule: {schedule!r} is not a cron line that ever comes: {error}") from error
+
+
+def _forgotten(state: Retraining, facts: TriggerFacts) -> Refused | None:
+    if not state.pending_alert:
+        return None
+    if state.pending_version != facts.champion:
+        return Refused(f"alert {state.pending_alert}: version {state.pending_version} no longer answers", keep=False)
+    if facts.rollout and facts.rollout_answers == state.pending_alert:
+        return Refused(f"alert {state.pending_alert}: version {facts.rollout} already answers it", keep=False)
+    if not facts.latched:
+        return Refused(f"alert {state.pending_alert}: it was cleared", keep=False)
+    return None
+
+
+def _cause(policy: RetrainingPolicy, state: Retraining, facts: TriggerFacts, now: float) -> Due | None:
+    triggers = policy.triggers
+    if state.pending_alert:
+        answers = state.pending_alert if state.pending_trigger == "error_drift" else ""
+        reason = f"alert {state.pending_alert} about version {state.pending_version}"
+        return Due(state.pending_trigger, reason, state.pending_alert, answers, state.pending_since_ns)
+    low = triggers.performance
+    if low is not None and facts.performance is not None and _is_below(low.metric, facts.performance, low.below):
+        reason = f"{low.metric} is {facts.performance:.4g}, the policy's bound is {low.below:g}"
+        return Due("performance", reason, f"performance-{facts.labels}")
+    if triggers.schedule and state.last_schedule:
+        at = next_run(triggers.schedule, state.last_schedule)
+        if at <= now:
+            return Due("schedule", f"schedule {triggers.schedule}", f"schedule-{at:.0f}")
+    if triggers.labels and facts.labels - state.labels >= triggers.labels:
+        return Due("labels", f"{triggers.labels} labels since the last job", f"labels-{state.labels + triggers.labels}")
+    return None
+
+
+def _is_below(metric: str, value: float, bound: float) -> bool:
+    return value > bound if metric in ("mae", "rmse") else value < bound
+
+
+def _hindrance(policy: RetrainingPolicy, state: Retraining, facts: TriggerFacts, cause: Due, now: float) -> str:
+    """Why an automatic job may not start now; "" when it may."""
+    guards = policy.guards
+    if facts.frozen:
+        return "the model is frozen"
+    if not facts.has_recipe:
+        return "the policy names no recipe"
+    if not facts.champion:
+        return "no version answers yet"
+    if cause.alert and facts.silenced:
+        return f"alert {cause.alert} is silenced"
+    today = [started for started in state.started_today if started > now - DAY_SECONDS]
+    if len(today) >= guards.jobs_a_day:
+        return f"budget: {guards.jobs_a_day} jobs in one day"
+    if state.last_started:
+        ready = state.labels + cooldown_labels(policy, state.rejections)
+        if facts.labels < ready:
+            return f"cool-down: waits for label {ready}"
+    if facts.rollout and (not cause.alert or facts.rollout_answers):
+        return f"version {facts.rollout} is being rolled out"
+    return ""

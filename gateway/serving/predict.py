@@ -169,7 +169,7 @@ class Serving:
         loaded = self._loaded(generation, decision.version)
         prepared = prepare(request, loaded.manifest, generation.snapshot.policy)
         ended = await run(self._executor, loaded, prepared.tensors, _deadline_seconds(request, generation))
-        record = record_of(generation.snapshot, decision, prepared, ended, facts, flags)
+        record = record_of(generation.snapshot, decision, prepared, ended, facts, flags, request.trace)
         return _Attempt(decision, prepared, ended, record)
 
     async def _with_fallbacks(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from gateway.documents.policy import Policy
 from gateway.documents.route import Route
@@ -29,7 +30,7 @@ class PredictRequest:
     key: str | None = None
     id: str | None = None
     pinned: int | None = None
-    headers: Mapping[str, str] = field(default=_NOTHING)
+    headers: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     trace: str = ""
     deadline_ms: float | None = None
 

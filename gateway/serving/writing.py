@@ -29,6 +29,7 @@ def record_of(
     ended: Run,
     facts: Facts,
     flags: tuple[str, ...] = (),
+    trace: str = "",
 ) -> Prediction:
     """The record of one run that answers, or tried to."""
     outputs, non_finite = to_json(ended.outputs) if ended.outputs is not None else ({}, 0)
@@ -51,6 +52,7 @@ def record_of(
         keyed=decision.keyed,
         flags=(*prepared.flags, *flags, *(("non_finite",) if non_finite else ())),
         inputs_digest=digest,
+        trace=trace,
         error=ended.error,
         draw="" if facts.key is not None else facts.draw,
     )

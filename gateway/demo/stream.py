@@ -112,9 +112,3 @@ class Score:
     def accuracy(self) -> float:
         """Share of right answers; 0 before the first."""
         return self.right / self.rows if self.rows else 0.0
-
-
-def last_label_accuracy(rows: Sequence[Row], first: int, delay_rows: int = LABEL_DELAY_ROWS) -> float:
-    """Accuracy on `rows[first:]` when each is answered with the newest label known then."""
-    pairs = [(row.label, rows[place - delay_rows].label) for place, row in enumerate(rows) if place >= first]
-    return sum(label == known for label, known in pairs) / len(pairs) if pairs else 0.0

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.demo.stream import LateLabels, Row, Score, last_label_accuracy, read_stream, write_shuffled
+from gateway.demo.stream import LateLabels, Row, Score, read_stream, write_shuffled
 from gateway.errors import InvalidConfig
 
 
@@ -67,14 +67,6 @@ def test_accuracy_counts_right_answers() -> None:
     for answer in (1, 0, 1, 1):
         score.add(row(1, label=1), answer)
     assert (score.rows, score.accuracy) == (4, 0.75)
-
-
-def test_last_label_baseline_knows_only_labels_that_are_a_day_old() -> None:
-    """With the newest label instead, the baseline would be 20 points too good."""
-    rows = [row(number, label) for number, label in enumerate([1, 0, 0, 1, 1, 0], start=1)]
-    assert last_label_accuracy(rows, first=2, delay_rows=2) == 0.0
-    assert last_label_accuracy(rows, first=3, delay_rows=3) == pytest.approx(2 / 3)
-    assert last_label_accuracy(rows, first=6, delay_rows=2) == 0.0
 
 
 def test_shuffled_labels_keep_rows_and_shares(tmp_path: Path) -> None:

@@ -1,0 +1,137 @@
+"""The last act: a version that learnt nothing is published and rolled out, and must be rolled back.
+
+Rows of the stream are sent once more, under new ids and counted in no accuracy, because a rollout moves on requests
+and labels. Knows the gateway by its commands, its admin API and `/predict`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateway.client import AsyncClient, Conflict, rollout_call, rollout_verb_call
+from gateway.clock import Clock
+from gateway.demo.send import Pace, Pause, Sender, replay
+from gateway.demo.server import Server, run_command
+from gateway.demo.stream import LateLabels, Row, write_shuffled
+from gateway.demo.watch import View, Watch, until_answered
+from gateway.errors import GatewayError
+from gateway.names import VersionId
+
+SHUFFLED_ROWS = 2_000
+"""The version learns from so many of the last rows."""
+
+MOST_ROWS = 4_000
+"""So many rows are sent at most until the road is free, and again until the rollout has ended."""
+
+_ROWS_PER_SECOND = 500.0
+_SEED = 7
+
+
+class Encore:
+    """The last rows of the stream once more, numbered on, so that ids stay fresh and labels a day late."""
+
+    def __init__(self, rows: Sequence[Row], last: int = MOST_ROWS) -> None:
+        self._rows: Iterator[tuple[int, Row]] = enumerate(itertools.cycle(rows[-last:]), start=len(rows) + 1)
+
+    def take(self, count: int) -> list[Row]:
+        """The next `count` rows."""
+        return [row._replace(number=number) for number, row in itertools.islice(self._rows, count)]
+
+
+@dataclass
+class Stage:
+    """What the last act needs of the run around it."""
+
+    server: Server
+    folder: Path
+    model: str
+    admin: AsyncClient
+    sender: Sender
+    watch: Watch
+    pause: Pause
+    clock: Clock
+    encore: Encore
+    say: Callable[[str], None]
+    pace: Pace = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Slower than the stream: every look of the controller is then a few dozen rows after the last one.
+        self.pace = Pace(_ROWS_PER_SECOND, self.clock)
+
+    async def send_until(self, is_over: Callable[[View], bool]) -> bool:
+        """Send rows until the view says so, `MOST_ROWS` at most; whether it did."""
+        view = self.watch.view
+        await replay(
+            self.encore.take(MOST_ROWS),
+            self.sender,
+            LateLabels(),
+            pause=self.pause,
+            pace=self.pace,
+            answered=lambda row, answer: None,
+            until=lambda: is_over(view),
+        )
+        return is_over(await self.watch.look())
+
+
+async def free_the_road(stage: Stage) -> None:
+    """Let jobs and a rollout under way end; a rollout that does not end on more rows is rolled back by hand."""
+    while (await stage.watch.look()).job is not None:
+        await stage.clock.sleep(0.1)
+    if stage.watch.view.is_rolling_out and not await stage.send_until(lambda view: not view.is_rolling_out):
+        stage.say("A rollout did not end on its own; it makes room for the last act.")
+        call = rollout_verb_call(stage.model, "roll-back", "makes room for the last act of the demo")
+        await until_answered(lambda: stage.admin.send(call), stage.clock)
+
+
+async def publish_shuffled(stage: Stage, rows: Sequence[Row]) -> int:
+    """Train a version on shuffled labels and publish it without a gate; its number."""
+    file = stage.server.data / "shuffled.csv"
+    write_shuffled(file, rows[-SHUFFLED_ROWS:], _SEED)
+    out = await run_command(
+        [
+            *("train", stage.model, "--csv", str(file), "--no-gate"),
+            *("--url", f"http://{stage.server.admin}", "--token", stage.server.token),
+        ],
+        stage.folder,
+    )
+    return published_version(out)
+
+
+def published_version(out: str) -> int:
+    """The number in `electricity@12`, which `gateway train` and `gateway publish` print first."""
+    try:
+        return VersionId.parse(out.split(maxsplit=1)[0]).number
+    except (IndexError, ValueError) as error:
+        raise GatewayError(f"the command did not print the version it published: {out[:500]!r}") from error
+
+
+async def roll_out(stage: Stage, version: int) -> Mapping[str, Any]:
+    """Start the standard plan for the version and send rows until it has ended; the rollout as seen last."""
+    call = rollout_call(stage.model, version, "steps", "the demo's last act: trained on shuffled labels")
+    for _ in range(10):
+        try:
+            await until_answered(lambda: stage.admin.send(call), stage.clock)
+            break
+        except Conflict:
+            # A job ended in between and its version is on its way: let it.
+            await free_the_road(stage)
+    await stage.send_until(lambda view: has_ended(view.rollout, version))
+    return stage.watch.view.rollout
+
+
+def has_ended(rollout: Mapping[str, Any], version: int) -> bool:
+    """True when this version's rollout was rolled back, or was promoted and its guards have ended."""
+    if rollout.get("version") != version:
+        return False
+    return rollout["phase"] == "rolled_back" or (rollout["phase"] == "promoted" and not rollout["guarding"])
+
+
+def reason_of(rollout: Mapping[str, Any], version: int) -> str:
+    """Why this version was rolled back; empty when it was not."""
+    if rollout.get("version") != version or rollout["phase"] != "rolled_back":
+        return ""
+    return str(rollout["reason"] or rollout["verdict"] or "rolled back")

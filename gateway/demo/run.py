@@ -1,0 +1,289 @@
+"""The demo: one command starts a gateway, streams the Electricity data through it, and shows the loop close.
+
+    train and publish electricity@1 -> stream rows, labels 48 rows later -> alerts, jobs, rollouts by themselves
+    -> the last act: a version trained on shuffled labels is rolled back -> the figures beside the baselines
+
+A client program: it speaks HTTP and runs commands, and imports nothing that the gateway runs on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+from rich.console import Console
+
+from gateway.client import AsyncClient, ClientError
+from gateway.clock import Clock, SystemClock
+from gateway.demo.baseline import last_label_accuracy, never_retrained
+from gateway.demo.client import Client
+from gateway.demo.last_act import (
+    Encore,
+    Stage,
+    free_the_road,
+    publish_shuffled,
+    published_version,
+    reason_of,
+    roll_out,
+)
+from gateway.demo.live import Live
+from gateway.demo.report import Result, as_json, faults, print_table
+from gateway.demo.send import Pace, Pause, Sender, Tally, replay
+from gateway.demo.server import Server, fresh_directory, project, run_command, running
+from gateway.demo.stream import LateLabels, Row, Score, read_stream
+from gateway.demo.watch import Watch, until_answered
+from gateway.errors import GatewayError, InvalidConfig
+
+MODEL = "electricity"
+FIRST_ROWS = 2_000
+FAST_ROWS = 12_000
+INTERRUPTED = 130
+_SERVE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for. rows: how many rows of the stream to use, the first 2,000 included; None: all."""
+
+    rows: int | None = None
+    rows_per_second: float | None = None
+    data: Path | None = None
+    workers: int = 1
+    keep: bool = False
+    as_json: bool = False
+
+
+def main(
+    *,
+    fast: bool,
+    keep: bool,
+    as_json: bool,
+    rows_per_second: float | None,
+    data: Path | None,
+    rows: int | None = None,
+    workers: int = 1,
+) -> int:
+    """Run the demo; the exit code: 0, 1 when something is not as it should be, 130 when it was interrupted."""
+    options = Options(
+        rows=rows or (FAST_ROWS if fast else None),
+        rows_per_second=rows_per_second,
+        data=data,
+        workers=workers,
+        keep=keep,
+        as_json=as_json,
+    )
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_until_interrupted(options))
+
+
+async def _until_interrupted(options: Options) -> int:
+    demo = asyncio.create_task(
+        _demo(options, SystemClock(), Console(stderr=options.as_json, highlight=False, markup=False))
+    )
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, demo.cancel)
+    try:
+        return await demo
+    except asyncio.CancelledError:
+        Console(stderr=True).print("Interrupted; the gateway has ended.")
+        return INTERRUPTED
+
+
+async def _demo(options: Options, clock: Clock, console: Console) -> int:
+    started = clock.monotonic()
+    folder = project()
+    rows = _rows(options, folder)
+    data = fresh_directory(options.data)
+    try:
+        async with running(data, folder, clock, workers=options.workers, keep=options.keep) as server:
+            console.print(f"Gateway http://{server.listen}  admin http://{server.admin}  data {data}", soft_wrap=True)
+            result = await Run(options, clock, console, folder, server, rows, started).whole()
+            wrong = faults(result)
+            _show(result, wrong, options, console)
+            if options.keep:
+                _say_goodbye(server, console)
+    except (GatewayError, ClientError):
+        console.print(f"The data directory is left for a look: {data}", soft_wrap=True)
+        raise
+    except asyncio.CancelledError:
+        _remove(data, options)
+        raise
+    if not wrong and not options.keep:
+        _remove(data, options)
+    return 1 if wrong else 0
+
+
+def _rows(options: Options, folder: Path) -> list[Row]:
+    """The rows that were asked for. Raises InvalidConfig when they are too few, or the speed is none."""
+    rows = read_stream(folder / "models" / "data" / f"{MODEL}.csv.gz")[: options.rows]
+    if len(rows) <= FIRST_ROWS:
+        raise InvalidConfig(f"rows: the demo needs more than the {FIRST_ROWS:,} that the first version learns from")
+    if options.rows_per_second is not None and options.rows_per_second <= 0:
+        raise InvalidConfig("rows per second: must be above 0; leave it out to go as fast as answers come")
+    return rows
+
+
+def _remove(data: Path, options: Options) -> None:
+    """Remove the data directory when it was made for this run alone."""
+    if options.data is None:
+        shutil.rmtree(data, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run against a gateway that has just started. started: monotonic seconds at the start of the command."""
+
+    options: Options
+    clock: Clock
+    console: Console
+    folder: Path
+    server: Server
+    rows: list[Row]
+    started: float
+
+    async def whole(self) -> Result:
+        """Everything, from the first version to the last act."""
+        tally, score, pause = Tally(), Score(), Pause(self.clock)
+        admin_url = f"http://{self.server.admin}"
+        async with AsyncClient(admin_url, token=self.server.token) as admin, Client(self.server.listen) as hot:
+            first = await self._publish_first()
+            sender = Sender(hot, tally, self.clock, model=MODEL, run=f"demo{first}")
+            stream = self.rows[FIRST_ROWS:]
+            frozen = await never_retrained(stream, sender, first)
+            if frozen is None:
+                raise GatewayError(f"the first version did not answer: {'; '.join(tally.failures)}")
+            watch = Watch(admin, MODEL, pause, self.clock)
+            async with _watching(watch):
+                seconds = await self._stream(stream, sender, score, pause, watch)
+                seconds -= pause.seconds
+                encore = Encore(self.rows)
+                stage = Stage(
+                    self.server, self.folder, MODEL, admin, sender, watch, pause, self.clock, encore, self._say
+                )
+                bad, reason = await self._last_act(stage)
+            view = await watch.look()
+        return Result(
+            rows=score.rows,
+            accuracy=score.accuracy,
+            never_retrained=frozen,
+            last_label=last_label_accuracy(self.rows, FIRST_ROWS),
+            alerts=len(view.alerts),
+            advisory_alerts=sum(view.alerts.values()),
+            jobs=len(view.jobs),
+            job_ends=view.job_ends,
+            published=view.versions,
+            promoted=view.count_ended("promoted"),
+            rolled_back=view.count_ended("rolled_back"),
+            weights=view.weights,
+            failed_requests=tally.failed,
+            seconds=self.clock.monotonic() - self.started,
+            seconds_waited=pause.seconds,
+            rows_per_second=score.rows / max(seconds, 0.001),
+            requests=tally.requests,
+            retried=tally.retried,
+            answers=tally.by_version,
+            last_act_version=bad,
+            last_act=reason,
+            failures=tuple(tally.failures),
+        )
+
+    async def _publish_first(self) -> int:
+        self._say(f"Training the first version from the first {FIRST_ROWS:,} rows ...")
+        csv = self.folder / "models" / "data" / f"{MODEL}.csv.gz"
+        out = await run_command(
+            [
+                *("train", MODEL, "--csv", str(csv), "--rows", str(FIRST_ROWS)),
+                *("--url", f"http://{self.server.admin}", "--token", self.server.token),
+            ],
+            self.folder,
+        )
+        version = published_version(out)
+        await self._until_served(version)
+        self._say(f"{MODEL}@{version} answers. Streaming {len(self.rows) - FIRST_ROWS:,} rows, labels 48 rows later.")
+        return version
+
+    async def _until_served(self, version: int) -> None:
+        give_up = self.clock.monotonic() + _SERVE_SECONDS
+        async with AsyncClient(f"http://{self.server.listen}") as client:
+            while True:
+                served = await until_answered(lambda: client.get("/models"), self.clock)
+                if any(model["name"] == MODEL and version in model["versions"] for model in served["models"]):
+                    await until_answered(lambda: client.get("/readyz"), self.clock)
+                    return
+                if self.clock.monotonic() > give_up:
+                    raise GatewayError(f"{MODEL}@{version} was published but is not served; see {self.server.log}")
+                await self.clock.sleep(0.05)
+
+    async def _stream(self, stream: list[Row], sender: Sender, score: Score, pause: Pause, watch: Watch) -> float:
+        """Send the stream; the seconds it took, waits included."""
+        started = self.clock.monotonic()
+        with Live(Console(stderr=True, highlight=False, markup=False), len(stream)) as live:
+
+            def answered(row: Row, answer: int | None) -> None:
+                if answer is not None:
+                    score.add(row, answer)
+                if row.number % 50 == 0:
+                    seen = watch.view.line() + ("  the clock waits" if pause.is_held else "")
+                    live.show(row.number - FIRST_ROWS, score.accuracy, seen)
+
+            pace = Pace(self.options.rows_per_second, self.clock)
+            await replay(stream, sender, LateLabels(), pause=pause, pace=pace, answered=answered)
+            live.show(len(stream), score.accuracy, watch.view.line())
+        return self.clock.monotonic() - started
+
+    async def _last_act(self, stage: Stage) -> tuple[int, str]:
+        """The version trained on shuffled labels, and why it was rolled back."""
+        self._say("Last act: a version trained on shuffled labels ...")
+        await free_the_road(stage)
+        bad = await publish_shuffled(stage, self.rows)
+        await free_the_road(stage)
+        reason = reason_of(await roll_out(stage, bad), bad)
+        self._say(f"{MODEL}@{bad} was rolled back: {reason}" if reason else f"{MODEL}@{bad} was NOT rolled back.")
+        return bad, reason
+
+    def _say(self, what: str) -> None:
+        self.console.print(what, soft_wrap=True)
+
+
+@contextlib.asynccontextmanager
+async def _watching(watch: Watch) -> AsyncIterator[None]:
+    """The watch runs meanwhile; when it fails, so does the body."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            looking = group.create_task(watch.run())
+            try:
+                yield
+            finally:
+                looking.cancel()
+    except ExceptionGroup as several:
+        first: Exception = several
+        while isinstance(first, ExceptionGroup):
+            first = first.exceptions[0]
+        raise first from None
+
+
+def _say_goodbye(server: Server, console: Console) -> None:
+    lines = (
+        "The gateway goes on running:",
+        f"  status  gateway status --url http://{server.admin} --token $(cat {server.data}/admin-token)",
+        f"  page    http://{server.admin}/",
+        f"  models  curl http://{server.listen}/models",
+        f"  log     {server.log}",
+        f"  stop    kill {server.process.pid}",
+    )
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def _show(result: Result, wrong: list[str], options: Options, console: Console) -> None:
+    print_table(result, console)
+    for fault in wrong:
+        console.print(f"Not as it should be: {fault}", soft_wrap=True)
+    if options.as_json:
+        print(as_json(result))

@@ -1,0 +1,176 @@
+"""What the demo reads from the admin API, and when the stream's clock stands."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.client import AsyncClient, NotAuthorized, NotReachable, TryAgain
+from gateway.clock import ManualClock
+from gateway.demo.send import Pause
+from gateway.demo.watch import View, Watch, until_answered
+
+
+def job(id: str, state: str, trigger: str = "error_drift") -> dict[str, Any]:
+    return {"id": id, "state": state, "trigger": trigger}
+
+
+def rollout(number: int, phase: str, guarding: bool = False) -> dict[str, Any]:
+    return {"number": number, "phase": phase, "guarding": guarding, "version": number + 1}
+
+
+MODEL: dict[str, Any] = {
+    "versions": [{"number": 1}, {"number": 2}],
+    "weights": {"1": 50.0, "2": 50.0},
+    "route": {"champion": 1},
+    "rollout": rollout(1, "canary"),
+}
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "published", "rejected", "failed", "cancelled"])
+@pytest.mark.parametrize("trigger", ["error_drift", "labels", "schedule", "on_demand"])
+def test_the_clock_stands_only_for_live_jobs_that_answer_an_alert(state: str, trigger: str) -> None:
+    """Waiting for every job would make the loop look better than it is."""
+    view = View()
+    view.see_jobs({"jobs": [job("a", state, trigger), job("b", "published")]})
+    assert view.is_answering_alert == (trigger == "error_drift" and state in {"queued", "running"})
+    assert (view.job is None) == (state not in {"queued", "running"})
+
+
+def test_jobs_and_alerts_are_counted_once_and_kept() -> None:
+    """The API shows the newest ones only; the closing figures are about all of them."""
+    view = View()
+    view.see_jobs({"jobs": [job("a", "queued")]})
+    view.see_jobs({"jobs": [job("b", "running"), job("a", "published")]})
+    view.see_monitoring({"alerts": [{"id": "x"}, {"id": "y", "advisory": True}]})
+    view.see_monitoring({"alerts": [{"id": "z"}, {"id": "x"}]})
+    assert view.job_ends == {"published": 1, "running": 1}
+    assert view.alerts == {"x": False, "y": True, "z": False}
+
+
+def test_every_end_of_a_rollout_is_counted_once() -> None:
+    """A promoted version that its guards roll back was both."""
+    view = View()
+    for seen in (
+        rollout(1, "canary"),
+        rollout(1, "promoted", guarding=True),
+        rollout(1, "promoted", guarding=False),
+        rollout(2, "promoted", guarding=True),
+        rollout(2, "rolled_back"),
+        rollout(2, "rolled_back"),
+    ):
+        view.see_rollout(seen)
+    assert (view.count_ended("promoted"), view.count_ended("rolled_back")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("phase", "guarding", "under_way"),
+    [
+        ("waiting", False, True),
+        ("held", False, True),
+        ("promoted", True, True),
+        ("promoted", False, False),
+        ("rolled_back", False, False),
+    ],
+)
+def test_a_guarded_promotion_is_still_under_way(phase: str, guarding: bool, under_way: bool) -> None:
+    """The gateway refuses a new rollout while the guards of the last one go on."""
+    view = View()
+    assert not view.is_rolling_out
+    view.see_rollout(rollout(1, phase, guarding))
+    assert view.is_rolling_out == under_way
+
+
+def test_the_line_names_weights_and_the_rollout() -> None:
+    """What a person sees beside the bar."""
+    view = View()
+    view.see_model(MODEL)
+    assert "@1 50% @2 50%" in view.line()
+    assert "canary @2" in view.line()
+    assert (view.versions, view.champion) == (2, 1)
+
+
+async def test_the_watch_holds_and_releases_the_clock(fake: Any) -> None:
+    """From the API's answers alone; no rollout so far is no error."""
+    clock = ManualClock()
+    pause = Pause(clock)
+    async with AsyncClient(f"http://{fake.address}") as admin:
+        fake.documents = {
+            "/admin/jobs": {"jobs": [job("a", "queued")]},
+            "/admin/models/electricity": {**MODEL, "rollout": None},
+            "/admin/models/electricity/monitoring": {"alerts": [{"id": "x"}]},
+        }
+        watch = Watch(admin, "electricity", pause, clock)
+        await watch.look()
+        held = [pause.is_held]
+        fake.documents["/admin/jobs"] = {"jobs": [job("a", "published")]}
+        view = await watch.look()
+        held.append(pause.is_held)
+        assert held == [True, False]
+        assert list(view.alerts) == ["x"]
+
+
+async def test_the_watch_looks_until_it_is_cancelled(fake: Any) -> None:
+    """The background task lives as long as the stream."""
+    fake.documents = {
+        "/admin/jobs": {"jobs": []},
+        "/admin/models/electricity": MODEL,
+        "/admin/models/electricity/rollout": rollout(1, "promoted", guarding=True),
+        "/admin/models/electricity/monitoring": {"alerts": []},
+    }
+    looked = asyncio.Event()
+
+    class Noting(View):
+        def see_monitoring(self, content: Any) -> None:
+            looked.set()
+
+    clock = ManualClock()
+    async with AsyncClient(f"http://{fake.address}") as admin:
+        watch = Watch(admin, "electricity", Pause(clock), clock)
+        watch.view = Noting()
+        looking = asyncio.create_task(watch.run())
+        for _ in range(3):
+            await looked.wait()
+            looked.clear()
+        assert watch.view.versions == 2
+        assert watch.view.ended == {(1, "promoted")}
+        looking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await looking
+
+
+async def test_a_gateway_that_is_away_is_asked_again() -> None:
+    """The control process may be killed and started again during the demo."""
+    failures = [NotReachable("away"), TryAgain(503, {})]
+
+    async def call() -> str:
+        if failures:
+            raise failures.pop()
+        return "here"
+
+    assert await until_answered(call, ManualClock()) == "here"
+
+
+async def test_a_gateway_that_stays_away_is_given_up() -> None:
+    """Else the demo would hang for ever with the clock standing."""
+
+    async def call() -> None:
+        raise NotReachable("away")
+
+    with pytest.raises(NotReachable):
+        await until_answered(call, ManualClock())
+
+
+async def test_a_refusal_is_an_answer() -> None:
+    """A wrong token does not become right by asking again."""
+    asked = []
+
+    async def call() -> None:
+        asked.append(1)
+        raise NotAuthorized(401, {})
+
+    with pytest.raises(NotAuthorized):
+        await until_answered(call, ManualClock())
+    assert len(asked) == 1

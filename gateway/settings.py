@@ -61,6 +61,7 @@ class Settings(BaseModel):
     )
     metrics_token: bool = Field(default=False, description="/metrics needs a token with scope read")
     max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024, description="largest request body")
+    max_package_bytes: int = Field(default=1024**3, ge=1024, description="largest package that can be published")
     header_seconds: float = Field(default=5.0, gt=0, description="time for a request's headers")
     body_seconds: float = Field(default=10.0, gt=0, description="time for a request's body")
     grace_seconds: float = Field(default=10.0, gt=0, description="time to finish requests at shutdown")
@@ -72,7 +73,7 @@ class Settings(BaseModel):
     keep_seconds: float = Field(default=30 * 86400.0, gt=0, description="age at which journal segments are deleted")
     admission_seconds: float = Field(default=20.0, gt=0, description="time limit of a publish check")
     admission_bytes: int = Field(default=2 * 1024**3, ge=2**28, description="memory limit of a publish check")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="what is logged")
 
     @field_validator("listen", "admin_listen", mode="before")
     @classmethod

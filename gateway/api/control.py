@@ -9,8 +9,10 @@ from typing import Protocol, Self
 
 from gateway.clock import Clock
 from gateway.documents.store import ConfigStore
+from gateway.execution.admission import AdmissionServer
 from gateway.journal.join import JoinIndex
 from gateway.journal.journal import ControlJournal, TrafficJournal
+from gateway.journal.tee import Tee
 from gateway.registry.registry import Registry
 
 
@@ -37,7 +39,9 @@ class Ports(Protocol):
 class ControlPorts:
     """The ports, the clock, the data directory, and the sign that this process is about to end.
 
-    closing: set it before the server stops, so that live event streams end by themselves.
+    tee: this process's spool of the control stream, for what operators decide.
+    admission: forks the limited children that check what is published. closing: set before the server stops, so that
+    live event streams end by themselves.
     """
 
     config: ConfigStore
@@ -47,9 +51,11 @@ class ControlPorts:
     joins: JoinIndex
     clock: Clock
     data: Path
+    tee: Tee
+    admission: AdmissionServer = field(default_factory=AdmissionServer)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
-    def of(cls, stores: Ports, clock: Clock, data: Path) -> Self:
+    def of(cls, stores: Ports, clock: Clock, data: Path, tee: Tee) -> Self:
         """The ports of these stores."""
-        return cls(stores.config, stores.registry, stores.traffic, stores.control, stores.joins, clock, data)
+        return cls(stores.config, stores.registry, stores.traffic, stores.control, stores.joins, clock, data, tee)

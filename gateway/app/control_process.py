@@ -40,7 +40,8 @@ async def control(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
     tee = stores.open_tee("control", spec.name)
     folder = PolicyFolder(stores.config, settings.config)
     await folder.import_all()
-    app = build_admin_app(ControlPorts.of(stores, clock, settings.data), settings)
+    ports = ControlPorts.of(stores, clock, settings.data, tee)
+    app = build_admin_app(ports, settings)
     server = http_server(app, settings)
     answering = asyncio.create_task(server.serve(sockets=[socket.socket(fileno=spec.socket)]))
     async with httpx.AsyncClient(timeout=5.0) as web:
@@ -65,11 +66,13 @@ async def control(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
             asyncio.create_task(keep_running("policies", lambda: folder.run(stop))),
         ]
         await asyncio.wait([answering, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+        ports.closing.set()
         server.should_exit = True
         await answering
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    ports.admission.close()
     tee.close()
 
 

@@ -26,6 +26,7 @@ from gateway.documents.store import Document
 from gateway.documents.token import Scope
 from gateway.errors import DocumentNotFound, Fault, InvalidInput
 from gateway.names import ModelName, Revision, VersionId, model_name
+from gateway.rollout.operation import Operations
 from gateway.settings import Settings
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -39,6 +40,7 @@ class Asked:
     ports: ControlPorts
     settings: Settings
     actor: str
+    operations: Operations
 
     @property
     def model(self) -> ModelName:
@@ -127,25 +129,27 @@ def tagged(content: object, revision: int, status: int = 200) -> Response:
     return json_response(content, status, {"etag": f'"{revision}"'})
 
 
-def routes_of(calls: Sequence[Call], ports: ControlPorts, settings: Settings) -> list[Route]:
+def routes_of(calls: Sequence[Call], ports: ControlPorts, settings: Settings, operations: Operations) -> list[Route]:
     """One route for each path; a method that is not in the table is answered 405."""
     by_path: dict[str, list[Call]] = {}
     for call in calls:
         by_path.setdefault(call.path, []).append(call)
     return [
-        Route(path, _endpoint(there, ports, settings), methods=[call.method for call in there])
+        Route(path, _endpoint(there, ports, settings, operations), methods=[call.method for call in there])
         for path, there in by_path.items()
     ]
 
 
-def _endpoint(calls: Sequence[Call], ports: ControlPorts, settings: Settings) -> Handler | Any:
+def _endpoint(
+    calls: Sequence[Call], ports: ControlPorts, settings: Settings, operations: Operations
+) -> Callable[[Request], Awaitable[Response]]:
     by_method = {call.method: call for call in calls}
 
     async def endpoint(request: Request) -> Response:
         check_origin(request, settings)
         call = by_method["GET" if request.method == "HEAD" else request.method]
         actor = await authorized(request, ports, call.scope) if call.scope is not None else ""
-        return await call.handler(Asked(request, ports, settings, actor))
+        return await call.handler(Asked(request, ports, settings, actor, operations))
 
     return endpoint
 

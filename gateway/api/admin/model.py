@@ -13,9 +13,9 @@ from gateway.api.admin.state import ModelState, read_model, read_models, version
 from gateway.api.problems import json_response
 from gateway.documents.lease import Condition
 from gateway.documents.rollout import Rollout
-from gateway.documents.store import AuditEntry, condition_name
+from gateway.documents.store import condition_name
 from gateway.documents.token import Scope
-from gateway.errors import NotAllowed, VersionNotFound
+from gateway.errors import VersionNotFound
 from gateway.names import VersionId
 from gateway.registry.manifest import Manifest
 
@@ -41,28 +41,6 @@ async def list_versions(asked: Asked) -> Response:
 async def show_version(asked: Asked) -> Response:
     """One manifest with its condition."""
     return json_response(await _described(asked, await _manifest(asked)))
-
-
-async def release(asked: Asked) -> Response:
-    """Lift a quarantine, so that the version may be loaded again."""
-    version = (await _manifest(asked)).version
-    name = condition_name(version)
-    stored = await asked.stored(name)
-    condition = msgspec.json.decode(stored.body, type=Condition) if stored else Condition()
-    if stored is None or not (condition.quarantined or condition.suspect):
-        raise NotAllowed(f"{version} is not quarantined")
-    released = msgspec.structs.replace(condition, quarantined=False, suspect=False, reason="", since=0.0)
-    body = msgspec.json.encode(released)
-    entry = AuditEntry(
-        actor=asked.actor,
-        action="version.release",
-        subject=str(version),
-        reason=asked.reason,
-        before=stored.body.decode(),
-        after=body.decode(),
-    )
-    await asked.ports.config.put(name, body, stored.revision, entry)
-    return json_response({"version": str(version), "condition": released})
 
 
 async def _manifest(asked: Asked) -> Manifest:
@@ -187,5 +165,4 @@ CALLS = (
     Call("GET", "/admin/models/{model}", Scope.READ, show_model),
     Call("GET", "/admin/models/{model}/versions", Scope.READ, list_versions),
     Call("GET", "/admin/models/{model}/versions/{number}", Scope.READ, show_version),
-    Call("POST", "/admin/models/{model}/versions/{number}/release", Scope.OPERATE, release),
 )

@@ -1,0 +1,45 @@
+"""The admin API put together: one table of calls, the metrics, the status page."""
+
+from __future__ import annotations
+
+import secrets
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+
+from gateway.api.admin import job, model, monitoring, policy, publish, rollout, route, trail
+from gateway.api.admin.call import Call, routes_of
+from gateway.api.control import ControlPorts
+from gateway.api.metrics_page import metrics_calls
+from gateway.api.problems import HANDLERS, Guarded
+from gateway.api.status_page import page_calls
+from gateway.rollout.change import RouteWriter
+from gateway.rollout.operation import Operations
+from gateway.settings import Settings
+
+__all__ = ["CALLS", "ControlPorts", "build_admin_app"]
+
+CALLS: tuple[Call, ...] = (
+    *model.CALLS,
+    *publish.CALLS,
+    *route.CALLS,
+    *policy.CALLS,
+    *rollout.CALLS,
+    *job.CALLS,
+    *monitoring.CALLS,
+    *trail.CALLS,
+)
+"""Every call that needs a token."""
+
+
+def build_admin_app(ports: ControlPorts, settings: Settings) -> Starlette:
+    """The application of the control process."""
+    writer = RouteWriter(ports.config, ports.clock)
+    operations = Operations(
+        ports.config, ports.registry, ports.traffic, ports.tee, writer, ports.clock, lambda: secrets.token_hex(8)
+    )
+    calls = (*CALLS, *metrics_calls(ports, settings.metrics_token), *page_calls())
+    routes = routes_of(calls, ports, settings, operations)
+    app = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=[Middleware(Guarded)])
+    app.router.redirect_slashes = False
+    return app

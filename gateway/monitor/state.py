@@ -5,11 +5,10 @@ Appending fields with defaults keeps old checkpoints readable. Nothing here deci
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from msgspec import Struct, field
 
+from gateway.journal.record import Alert
 from gateway.monitor.performance import Tally
 
 
@@ -41,6 +40,7 @@ class PanelState(Struct):
 
     state: bytes = b""
     waiting: list[tuple[int, str]] = []
+    events: int = 0
     marks: Marks = field(default_factory=lambda: Marks(16))
     evidence: float = 0.0
     latched: list[str] = []
@@ -76,8 +76,18 @@ class OpinionState(Struct):
     refused: str = ""
 
 
+class Raised(Struct, frozen=True):
+    """An alert and when the entry that fired was written, in seconds since 1970."""
+
+    time: float
+    alert: Alert
+
+
 class ModelState(Struct):
-    """Everything about one model. Keys of tallies and errors: `version/role`; of opinions: `river class:on`."""
+    """Everything about one model. Keys of tallies and errors: `version/role`; of opinions: `river class:on`.
+
+    answered_rows: of answers that ended well, shadows' left out; labelled_rows: the ordinal of the newest label.
+    """
 
     champion: int = 0
     revision: int = -1
@@ -88,15 +98,20 @@ class ModelState(Struct):
     panel: PanelState = field(default_factory=PanelState)
     errors: dict[str, ErrorState] = {}
     opinions: dict[str, OpinionState] = {}
-    alerts: list[dict[str, Any]] = []
+    alerts: list[Raised] = []
     changed_ns: int = 0
+    answered_rows: int = 0
+    labelled_rows: int = 0
 
 
 class MonitorState(Struct, frozen=True):
-    """The whole monitor: the encoded `ModelState` of each model, so that a fold opens only those it touches."""
+    """The whole monitor: the encoded `ModelState` of each model, so that a fold opens only those it touches.
+
+    unknown: feedback whose prediction is not known (yet), and what else can not be told by model.
+    """
 
     models: dict[str, bytes] = {}
-    unknown: int = 0
+    unknown: dict[str, int] = {}
 
     def encode(self) -> bytes:
         """The checkpoint's bytes."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from gateway.documents.policy import MonitoringPolicy, RiverDetector
 from gateway.errors import InvalidConfig
+from gateway.journal.join import LabelledRow
 from gateway.journal.record import Alert, Entry, Prediction
 from gateway.monitor import quality
 from gateway.monitor.detector import Verdict
@@ -27,7 +28,7 @@ from gateway.monitor.error import ErrorDetector, baseline
 from gateway.monitor.panel import BLOCK, Panel, Plan
 from gateway.monitor.performance import Tally
 from gateway.monitor.second_opinion import SecondOpinion
-from gateway.monitor.state import ErrorState, ModelState, OpinionState, PanelState
+from gateway.monitor.state import ErrorState, ModelState, OpinionState, PanelState, Raised
 from gateway.monitor.version import Version, answer_rows
 from gateway.names import Outcome, Reason, Role
 from gateway.registry.reference import encode_rows, loss, positions
@@ -35,7 +36,6 @@ from gateway.registry.reference import encode_rows, loss, positions
 LEARNED_ROWS = 500
 """From how many first labels a version without a gate figure learns its error rate."""
 
-NO_REFERENCE = "not monitored: no reference"
 _SHOWN_ALERTS = 50
 _TALLIES = 24
 _TAILS = 6
@@ -89,6 +89,7 @@ class Watch:
         tally.errors += record.outcome is not Outcome.OK
         if record.role is not Role.SHADOW:
             state.predictions += 1
+            state.answered_rows += record.rows if record.outcome is Outcome.OK else 0
         if record.role is not Role.CHAMPION or record.reason in _UNROUTED:
             return
         self._note_champion(record, entry.time_ns)
@@ -140,6 +141,7 @@ class Watch:
             if len(kept.waiting) == BLOCK:
                 kept.waiting = []
             start += len(piece)
+        kept.events = self._panel.events
         kept.latched = list(self._panel.latched)
 
     def _panel_alert(self, verdict: Verdict, plan: Plan, time_ns: int, place: str) -> Alert:
@@ -189,10 +191,16 @@ class Watch:
         """Count one business value."""
         self._tally(version, role).add_value(value)
 
-    def delay(self, seconds: float) -> None:
-        """Remember how long a label took."""
-        self._state.delays.append(round(seconds, 3))
+    def joined(self, row: LabelledRow) -> None:
+        """Count a label that found its row, and how long it took."""
+        self._state.labelled_rows = row.ordinal
+        self._state.delays.append(round((row.labelled_ns - row.predicted_ns) / 1e9, 3))
         del self._state.delays[:-_DELAYS]
+
+    @property
+    def labelled_rows(self) -> int:
+        """The ordinal of the newest label."""
+        return self._state.labelled_rows
 
     def count(self, outcome: str, by: int = 1) -> None:
         """Count feedback by how it was joined."""
@@ -312,8 +320,7 @@ class Watch:
             threshold=verdict.threshold,
             **fields,
         )
-        shown = {"time": time_ns / 1e9, "alert": alert}
-        self._state.alerts = [shown, *self._state.alerts][:_SHOWN_ALERTS]
+        self._state.alerts = [Raised(time_ns / 1e9, alert), *self._state.alerts][:_SHOWN_ALERTS]
         return alert
 
     def _tally(self, version: int, role: str) -> Tally:

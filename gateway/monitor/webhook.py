@@ -1,0 +1,56 @@
+"""Alerts on their way to webhooks: bounded, tried three times, never in the way of the fold.
+
+Knows no HTTP: the wiring gives `post`. An alert is in the journal whatever happens here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from gateway.clock import Clock
+
+Post = Callable[[str, bytes], Awaitable[None]]
+"""Send a body to a URL; raises when it was not taken."""
+
+_POSTS = 100
+_POST_TRIES = 3
+
+_log = logging.getLogger(__name__)
+
+
+class Webhooks:
+    """Sends bodies to URLs in tasks of its own; `close` ends them."""
+
+    def __init__(self, post: Post | None, clock: Clock) -> None:
+        self._post = post
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def send(self, url: str, body: bytes) -> None:
+        """Start sending; dropped (and told in the log) when a hundred are on their way."""
+        if self._post is None:
+            return
+        if len(self._tasks) >= _POSTS:
+            _log.warning("an alert was not posted to %s: %d others are on their way", url, _POSTS)
+            return
+        task = asyncio.get_running_loop().create_task(self._deliver(self._post, url, body))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Stop what is still on its way."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _deliver(self, post: Post, url: str, body: bytes) -> None:
+        for attempt in range(1, _POST_TRIES + 1):
+            try:
+                await post(url, body)
+                return
+            except Exception as error:  # noqa: BLE001 - whatever the caller's client raises; alerts are in the journal
+                _log.warning("posting an alert to %s failed (%d of %d): %s", url, attempt, _POST_TRIES, error)
+                await self._clock.sleep(float(attempt))

@@ -23,6 +23,7 @@ class FakeGateway:
     """predictions: bodies of `/predict` in the order of arrival. answers: what is said to each row (nswprice > 0.5).
 
     broken: how many of the next calls lose their connection without an answer. refused: status for the next calls.
+    documents: what a GET of a path gives, or a function that says it. post_statuses: for the next admin calls.
     """
 
     address: Address
@@ -33,6 +34,7 @@ class FakeGateway:
     refused: list[int] = field(default_factory=list)
     documents: dict[str, Any] = field(default_factory=dict)
     posts: list[tuple[str, Any]] = field(default_factory=list)
+    post_statuses: list[int] = field(default_factory=list)
 
     @property
     def app(self) -> Starlette:
@@ -78,11 +80,12 @@ class FakeGateway:
         path = request.url.path
         if path not in self.documents:
             return JSONResponse({"title": "not found", "status": 404, "detail": path}, status_code=404)
-        return JSONResponse(self.documents[path])
+        content = self.documents[path]
+        return JSONResponse(content() if callable(content) else content)
 
     async def _post(self, request: Request) -> Response:
         self.posts.append((request.url.path, await request.json()))
-        return JSONResponse({})
+        return JSONResponse({}, status_code=self.post_statuses.pop(0) if self.post_statuses else 200)
 
 
 async def _cut_off() -> AsyncIterator[bytes]:

@@ -116,7 +116,7 @@ async def test_the_watch_looks_until_it_is_cancelled(fake: Any) -> None:
     """The background task lives as long as the stream."""
     fake.documents = {
         "/admin/jobs": {"jobs": []},
-        "/admin/models/electricity": MODEL,
+        "/admin/models/electricity": {**MODEL, "rollout": rollout(1, "promoted", guarding=True)},
         "/admin/models/electricity/rollout": rollout(1, "promoted", guarding=True),
         "/admin/models/electricity/monitoring": {"alerts": []},
     }

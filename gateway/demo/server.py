@@ -50,6 +50,11 @@ def log_of(data: Path) -> Path:
     return data / "demo.log"
 
 
+def token_file(data: Path) -> Path:
+    """Where a gateway with this data directory writes its first token."""
+    return data / "admin-token"
+
+
 def project() -> Path:
     """The folder that holds `models/` and `router_config/`: here, or the clone the package lies in."""
     for folder in (Path.cwd(), Path(gateway.__file__).resolve().parents[1]):
@@ -100,7 +105,7 @@ async def running(
     kept = False
     try:
         await _until_alive(listen, process, data, clock)
-        token = (data / "admin-token").read_text().strip()
+        token = token_file(data).read_text().strip()
         yield Server(listen, admin, data, token, process)
         kept = keep
     finally:
@@ -149,8 +154,9 @@ def _start(command: Sequence[str], folder: Path, log: Path) -> subprocess.Popen[
 
 
 async def _until_alive(listen: Address, process: subprocess.Popen[bytes], data: Path, clock: Clock) -> None:
+    """Wait for an answer and for the first token, which two different processes of the gateway give."""
     give_up = clock.monotonic() + _START_SECONDS
-    while not await _answers_livez(listen):
+    while not (await _answers_livez(listen) and token_file(data).exists()):
         if process.poll() is not None:
             why = f"ended with code {process.returncode}"
         elif clock.monotonic() > give_up:

@@ -133,6 +133,7 @@ class MonitorLoop:
             )
             self._offset, self._state = batch.offset, folded.state
             self._tell(folded, context)
+        self._offset = batch.offset  # past damaged records too
         await self._housekeeping()
         return len(batch.entries)
 

@@ -124,7 +124,8 @@ def read_dataset(directory: Path) -> Dataset:
             parts = [arrays[name] for name in ("features", "labels", "predicted_ns", "labelled_ns")]
     except (OSError, KeyError, ValueError, MsgspecError) as error:
         raise InvalidConfig(f"{directory}: not a readable dataset: {error}") from error
-    dataset = _dataset(*parts, description)
+    features, labels, predicted_ns, labelled_ns = parts
+    dataset = _dataset(features, labels, predicted_ns, labelled_ns, description)
     if dataset.description.digest != description.digest:
         raise InvalidConfig(f"{directory / ROWS_FILE}: does not match the digest in {DESCRIPTION_FILE}")
     return dataset
@@ -136,11 +137,12 @@ def read_csv(path: Path, recipe: Recipe, limit: int | None = None) -> Dataset:
     Needs the recipe's features and label as columns, in any order; an empty cell is a missing value.
     Raises InvalidConfig that names file, line and column.
     """
-    opened = gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="")
-    with opened as file:
+    open_text = gzip.open if path.suffix == ".gz" else open
+    with open_text(path, "rt", newline="") as file:
         reader = csv.reader(file)
         places = _places(path, next(reader, []), recipe)
-        features, labels = [], []
+        features: list[list[Any]] = []
+        labels: list[Any] = []
         for cells in reader:
             if limit is not None and len(labels) >= limit:
                 break

@@ -72,7 +72,8 @@ def last_known(dataset: Dataset, places: IntArray) -> NDArray[Any]:
 def losses(recipe: Recipe, predictions: NDArray[Any], labels: NDArray[Any], scale: float = 1.0) -> FloatArray:
     """How wrong each row is, in [0, 1]: 0 or 1 for classes, the absolute error over `scale`, clipped, for values."""
     if recipe.is_class:
-        return (predictions != labels).astype(np.float64)
+        wrong: FloatArray = (predictions != labels).astype(np.float64)
+        return wrong
     errors = np.abs(predictions.astype(np.float64) - labels.astype(np.float64))
     return np.minimum(errors / scale, 1.0)
 
@@ -96,7 +97,7 @@ def is_better(recipe: Recipe, left: float, right: float) -> bool:
 def brier(classes: Sequence[str | int], probabilities: FloatArray, labels: NDArray[Any]) -> float:
     """Mean squared distance of the probability rows (rows, classes) from the truth; 0 is best, 2 worst."""
     truth = np.array(list(classes))[None, :] == labels[:, None]
-    return float(((probabilities - truth) ** 2).sum(axis=1).mean())
+    return float(np.square(probabilities - truth).sum(axis=1).mean())
 
 
 def paired(difference: FloatArray, z: float = 1.96) -> Interval:
@@ -119,7 +120,7 @@ def sign_test(difference: FloatArray) -> float:
     if not count:
         return 1.0
     tail = sum(math.comb(count, k) for k in range(min(rises, falls) + 1))
-    return min(1.0, 2 * tail / 2**count)
+    return min(1.0, 2 * tail / (1 << count))
 
 
 def slices(recipe: Recipe, features: FloatArray) -> Mapping[str, BoolArray]:

@@ -14,7 +14,8 @@ from typing import Any
 
 from gateway.documents.policy import Gate
 from gateway.registry.manifest import GateReport
-from gateway.retraining.evaluate import BoolArray, FloatArray, paired, sign_test
+from gateway.retraining.dataset import FloatArray
+from gateway.retraining.evaluate import BoolArray, paired, sign_test
 
 LABELS_EQUAL = 0.9999
 

@@ -53,7 +53,7 @@ def preload() -> None:
     """Import what jobs use and run a tiny one through, so that nothing is imported late."""
     import numpy as np
     import onnxruntime  # noqa: F401
-    import sklearn.impute  # noqa: F401
+    import sklearn.impute
     import sklearn.preprocessing  # noqa: F401
     from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier  # noqa: F401
     from sklearn.linear_model import LogisticRegression
@@ -100,7 +100,7 @@ def run(order: Order) -> None:
 
 
 def die_with_parent(parent: int) -> None:
-    """Ask the kernel for SIGKILL when the parent ends; ends at once when it is gone already. Linux only, else nothing."""
+    """Ask the kernel (Linux) for SIGKILL when the parent ends; end at once when it is gone already."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_DEATH_SIGNAL, signal.SIGKILL)
     if os.getppid() != parent:

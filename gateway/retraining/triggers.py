@@ -94,7 +94,7 @@ def considered(policy: RetrainingPolicy, kind: str, version: int, champion: int,
 def cooldown_labels(policy: RetrainingPolicy, rejections: int) -> int:
     """Labels between the starts of two jobs; doubled with each rejected candidate from the policy's number on."""
     beyond = rejections - policy.guards.back_off_after_rejections + 1
-    return policy.guards.cooldown_labels * min(MOST_BACK_OFF, 2 ** max(0, beyond))
+    return policy.guards.cooldown_labels * min(MOST_BACK_OFF, 1 << max(0, beyond))
 
 
 def next_run(schedule: str, after: float) -> float:

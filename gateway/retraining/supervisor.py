@@ -1,0 +1,407 @@
+"""The loop that starts retraining jobs and publishes what passes its gate. It never touches a route.
+
+Level-triggered: `reconcile` reads the present state, starts at most one job over all models, and says when to look
+again; an event only wakes it. What it must not forget is in the stores: alerts in the control stream behind the
+offset of each model's `retraining/` document, jobs in `jobs/`. A cause has one job id, so a repeat after a crash is
+recognised. Jobs run in processes of their own (`launch`); the publishing is `delivery`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections.abc import Awaitable
+from typing import Any
+
+from msgspec.structs import replace
+
+from gateway.clock import Clock
+from gateway.documents.job import Job, JobState
+from gateway.documents.policy import RetrainingPolicy
+from gateway.documents.store import ConfigStore
+from gateway.errors import GatewayError, RevisionConflict
+from gateway.execution.admission import AdmissionServer
+from gateway.journal.join import JoinIndex
+from gateway.journal.journal import START, ControlJournal, Offset
+from gateway.journal.record import Alert, Decision
+from gateway.journal.tee import Tee
+from gateway.names import ModelName
+from gateway.registry.manifest import Manifest
+from gateway.registry.registry import Registry
+from gateway.retraining.book import JobBook, job_id
+from gateway.retraining.delivery import Delivery
+from gateway.retraining.facts import champion_of, read_present, retraining_policy
+from gateway.retraining.launch import JobServer
+from gateway.retraining.memory import NOTHING_PENDING, Memory, newest_cause
+from gateway.retraining.triggers import DAY_SECONDS, Due, Refused, due
+from gateway.retraining.window import export
+from gateway.settings import Settings
+
+RULE = "retraining/1"
+READ_ENTRIES = 500
+IDLE_SECONDS = 0.5
+MOST_ATTEMPTS = 2
+
+log = logging.getLogger("gateway.retraining")
+
+
+class Supervisor:
+    """One job at a time over all models. `run` owns every task and process that it starts."""
+
+    def __init__(
+        self,
+        config: ConfigStore,
+        registry: Registry,
+        control: ControlJournal,
+        joins: JoinIndex,
+        tee: Tee,
+        clock: Clock,
+        settings: Settings,
+        admission: AdmissionServer | None = None,
+    ) -> None:
+        self._config = config
+        self._registry = registry
+        self._control = control
+        self._joins = joins
+        self._tee = tee
+        self._clock = clock
+        self._directory = settings.data / "jobs"
+        self._server = JobServer()
+        self._book = JobBook(config)
+        self._delivery = Delivery(self._book, registry, self._server, clock, settings, admission)
+        self._memories: dict[ModelName, Memory] = {}
+        self._running: asyncio.Task[Job] | None = None
+        self._current: Job | None = None
+        self._recovered = False
+        self._wake = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look after every model until `stop` is set. A job under way is ended; it is started again next time."""
+        helpers = [
+            asyncio.create_task(self._warm()),
+            asyncio.create_task(self._wake_on("jobs/")),
+            asyncio.create_task(self._wake_on("freezes/")),
+        ]
+        try:
+            while not stop.is_set():
+                seconds = await self.reconcile()
+                await self._pause(stop, seconds)
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+            await self.close()
+
+    async def close(self) -> None:
+        """End a job under way and both servers."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+            self._running = None
+        self._current = None
+        self._recovered = False
+        await self._server.close()
+        await self._delivery.close()
+
+    async def settled(self) -> None:
+        """Return when the job under way, if any, has ended and is written down."""
+        if self._running is not None:
+            await asyncio.wait([self._running])
+            await self._collect()
+
+    async def reconcile(self) -> float:
+        """One look at everything; seconds until the next one is wanted (0: at once)."""
+        if not self._recovered:
+            await self._recover()
+            self._recovered = True
+        for model in await self._registry.models():
+            if model not in self._memories:
+                self._memories[model] = await Memory.load(self._config, model)
+        await self._read_alerts()
+        if self._running is not None:
+            await self._collect()
+            if self._current is not None and await self._book.is_cancelled(self._current.id):
+                self._server.kill()
+            return IDLE_SECONDS
+        return 0.0 if await self._start_one() else IDLE_SECONDS
+
+    # What happened since the last look.
+
+    async def _read_alerts(self) -> None:
+        """Move every model's place in the control stream, remembering what sets a job off."""
+        for offset in {memory.offset for memory in self._memories.values()}:
+            after: Offset | None = offset
+            while after is not None:
+                after = await self._read_from(after)
+
+    async def _read_from(self, after: Offset) -> Offset | None:
+        """Hand one batch to the models that stand at this place; the place behind it, None when nothing is newer."""
+        batch = await self._control.read(after, READ_ENTRIES)
+        if batch.offset == after:
+            return None
+        alerts = [entry.record for entry in batch.entries if isinstance(entry.record, Alert)]
+        for memory in [one for one in self._memories.values() if one.offset == after]:
+            mine = [alert for alert in alerts if alert.model == memory.model]
+            await self._remember(memory, mine, batch.offset)
+        return batch.offset
+
+    async def _remember(self, memory: Memory, alerts: list[Alert], offset: Offset) -> None:
+        memory.offset = offset
+        if not alerts:
+            return
+        policy = (await retraining_policy(self._config, memory.model)).retraining
+        champion = await champion_of(self._config, memory.model)
+        await self._save(memory, **newest_cause(policy, alerts, champion, memory.state))
+
+    async def _save(self, memory: Memory, **fields: Any) -> None:
+        """Write a model's memory; when another one wrote it meanwhile, take theirs and go on from there."""
+        try:
+            await memory.save(self._config, **fields)
+        except RevisionConflict:
+            self._memories[memory.model] = await Memory.load(self._config, memory.model)
+
+    # Starting.
+
+    async def _start_one(self) -> bool:
+        """Start the first job that is due; True when one was started."""
+        queued = [job for job in await self._book.open() if job.state is JobState.QUEUED]
+        for job in queued:
+            if job.cancel:
+                await self._book.change(job.id, "job.end", state=JobState.CANCELLED, ended=self._clock.now())
+                self._record(job, "reject", "cancelled before it started")
+        waiting = [job for job in queued if not job.cancel]
+        # What people asked for comes first, then models by name.
+        models = [ModelName(job.model) for job in waiting] + sorted(self._memories)
+        for model in dict.fromkeys(models):
+            first = next((job for job in waiting if job.model == model), None)
+            if model in self._memories and await self._consider(self._memories[model], first):
+                return True
+        return False
+
+    async def _consider(self, memory: Memory, queued: Job | None) -> bool:
+        now = self._clock.now()
+        present = await read_present(
+            self._config, self._registry, self._joins, memory.model, memory.state, queued.id if queued else "", now
+        )
+        if present.policy.triggers.schedule and not memory.state.last_schedule:
+            await self._save(memory, last_schedule=now)
+        if queued and queued.trigger != "on_demand" and present.facts.frozen:  # cut off by a restart, then frozen
+            await self._book.change(
+                queued.id, "job.end", state=JobState.CANCELLED, ended=now, detail="the model is frozen"
+            )
+            return False
+        verdict = self._due(present.policy, memory, present.facts, now)
+        if isinstance(verdict, Refused):
+            await self._refuse(memory, verdict)
+            return False
+        if verdict is None or (not queued and present.facts.labels < memory.enough_at):
+            return False
+        return await self._start(memory, verdict, queued, present.policy, present.facts.labels)
+
+    def _due(self, policy: RetrainingPolicy, memory: Memory, facts: Any, now: float) -> Due | Refused | None:
+        try:
+            return due(policy, memory.state, facts, now)
+        except ValueError as error:  # the schedule is not a cron line
+            return Refused(str(error))
+
+    async def _refuse(self, memory: Memory, refused: Refused) -> None:
+        """Write down why, once for each reason."""
+        forgotten = {} if refused.keep else NOTHING_PENDING
+        if memory.state.refused == refused.reason and not forgotten:
+            return
+        alert = memory.state.pending_alert
+        await self._save(memory, refused=refused.reason, **forgotten)
+        self._tee.offer(
+            Decision(
+                id=f"retraining-{memory.model}-refuse-{memory.revision}",
+                model=memory.model,
+                actor="retraining",
+                action="refuse",
+                reason=refused.reason,
+                rule=RULE,
+                evidence={"alert": alert, "pending": refused.keep},
+            )
+        )
+        self._tee.flush()
+
+    async def _start(
+        self, memory: Memory, cause: Due, queued: Job | None, policy: RetrainingPolicy, labels: int
+    ) -> bool:
+        """Export the rows and, when they are enough, start the job. False when it was not started."""
+        now = self._clock.now()
+        job = queued or Job(
+            id=job_id(memory.model, cause.key),
+            model=memory.model,
+            trigger=cause.trigger,
+            reason=cause.reason,
+            state=JobState.RUNNING,
+            alert=cause.alert,
+            created=now,
+            report={"change_ns": cause.change_ns},
+        )
+        directory = self._directory / job.id
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+        manifests = {one.number: one for one in await self._registry.versions(memory.model)}
+        champion = manifests.get(await champion_of(self._config, memory.model))
+        problem = _not_possible(champion, policy)
+        if problem or champion is None:
+            await self._can_not(memory, job, queued, problem)
+            return False
+        change_ns = cause.change_ns or int(job.report.get("change_ns", 0))
+        exported = await export(self._joins, manifests, champion, policy, directory / "dataset", cause.alert, change_ns)
+        if exported.missing and queued is None:
+            memory.enough_at = labels + exported.missing
+            await self._refuse(memory, Refused(f"too_few_new_labels: waits for label {memory.enough_at}"))
+            return False
+        job = replace(
+            job,
+            state=JobState.RUNNING,
+            started=now,
+            rows=exported.description.rows,
+            data_digest=exported.description.digest,
+            attempts=job.attempts + 1,
+        )
+        if not await self._begin(job, queued):
+            await self._save(memory, **_after_start(memory, cause, now, labels))  # done before a crash
+            return False
+        await self._save(memory, **_after_start(memory, cause, now, labels))
+        self._record(job, "start", job.reason, champion.number)
+        self._current = job
+        self._running = asyncio.create_task(self._delivery.deliver(job, champion, policy, directory))
+        return True
+
+    async def _begin(self, job: Job, queued: Job | None) -> bool:
+        if queued is None:
+            return await self._book.create(job)
+        fields = {name: getattr(job, name) for name in ("state", "started", "rows", "data_digest", "attempts")}
+        return (await self._book.change(job.id, "job.start", **fields)).state is JobState.RUNNING
+
+    async def _can_not(self, memory: Memory, job: Job, queued: Job | None, problem: str) -> None:
+        if queued is None:
+            await self._refuse(memory, Refused(problem))
+            return
+        await self._book.fail(job.id, self._clock.now(), problem)
+        self._record(job, "reject", problem)
+
+    # Ending.
+
+    async def _collect(self) -> None:
+        """Write down how the finished job changes the model's memory."""
+        if self._running is None or not self._running.done():
+            return
+        task = self._running
+        self._running = self._current = None
+        job = task.result()
+        action = "publish" if job.state is JobState.PUBLISHED else "reject"
+        self._record(job, action, job.detail, job.version)
+        memory = self._memories.get(ModelName(job.model))
+        if memory is not None and job.state is not JobState.CANCELLED:
+            rejections = 0 if job.state is JobState.PUBLISHED else memory.state.rejections + 1
+            limit = (await retraining_policy(self._config, memory.model)).retraining.guards.back_off_after_rejections
+            asked = rejections > limit
+            if asked and not memory.state.asked:
+                log.warning(
+                    "%s: %d jobs in a row gave no version; look at its recipe or its data", job.model, rejections
+                )
+            await self._save(memory, rejections=rejections, asked=asked)
+        self._wake.set()
+
+    async def _recover(self) -> None:
+        """After a start: jobs that nobody runs any more, and what they left on the disk."""
+        await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+        for job in await self._book.open():
+            if job.state is not JobState.RUNNING:
+                continue
+            published = _made_by(await self._registry.versions(ModelName(job.model)), job.id)
+            now = self._clock.now()
+            if published:
+                await self._book.change(
+                    job.id, "job.end", state=JobState.PUBLISHED, ended=now, version=published, detail="published"
+                )
+            elif job.cancel:
+                await self._book.change(job.id, "job.end", state=JobState.CANCELLED, ended=now)
+            elif job.attempts < MOST_ATTEMPTS:
+                await self._book.change(job.id, "job.queue", state=JobState.QUEUED)
+            else:
+                detail = f"the process that ran it ended, {job.attempts} times"
+                await self._book.fail(job.id, now, detail)
+                self._record(job, "reject", detail)
+
+    def _record(self, job: Job, action: str, reason: str, version: int = 0) -> None:
+        self._tee.offer(
+            Decision(
+                id=f"{job.id}-{action}-{job.attempts}",
+                model=job.model,
+                actor="retraining",
+                action=action,
+                reason=reason[:1000],
+                version=version,
+                rule=RULE,
+                evidence={
+                    "job": job.id,
+                    "trigger": job.trigger,
+                    "alert": job.alert,
+                    "state": str(job.state),
+                    "rows": job.rows,
+                    "data_digest": job.data_digest,
+                },
+            )
+        )
+        self._tee.flush()
+
+    # Waiting.
+
+    async def _warm(self) -> None:
+        """Load the training libraries before the first job needs them."""
+        try:
+            await self._server.start()
+        except (GatewayError, OSError, TimeoutError):
+            log.exception("the job server did not start; it is tried again with the first job")
+
+    async def _wake_on(self, prefix: str) -> None:
+        async for _ in self._config.watch(prefix):
+            self._wake.set()
+
+    async def _pause(self, stop: asyncio.Event, seconds: float) -> None:
+        """Until something happened, at most `seconds`."""
+        offsets = {memory.offset for memory in self._memories.values()} or {START}
+        waits: list[Awaitable[Any]] = [stop.wait(), self._wake.wait(), self._control.wait(next(iter(offsets)), seconds)]
+        tasks = [asyncio.ensure_future(wait) for wait in waits]
+        job = [self._running] if self._running is not None else []
+        try:
+            await asyncio.wait([*tasks, *job], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        self._wake.clear()
+
+
+def _not_possible(champion: Manifest | None, policy: RetrainingPolicy) -> str:
+    """Why no job can run at all; "" when one can."""
+    if champion is None:
+        return "no version answers yet: publish a first one, for example with `gateway train`"
+    if not champion.features:
+        return f"{champion.version} names no features, so its rows can not be read by name"
+    if policy.recipe is None:
+        return "the policy names no recipe"
+    return ""
+
+
+def _after_start(memory: Memory, cause: Due, now: float, labels: int) -> dict[str, Any]:
+    """What is remembered of a started job: the cause is used up, the cool-down begins."""
+    today = tuple(started for started in memory.state.started_today if started > now - DAY_SECONDS)
+    fields: dict[str, Any] = {
+        "labels": labels,
+        "last_started": now,
+        "started_today": (*today, now),
+        "refused": "",
+    }
+    if cause.trigger == "schedule":
+        fields["last_schedule"] = now
+    return fields | NOTHING_PENDING
+
+
+def _made_by(versions: Any, job: str) -> int:
+    return next((one.number for one in versions if one.lineage.job == job), 0)

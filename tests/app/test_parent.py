@@ -30,9 +30,9 @@ def test_a_child_that_lived_long_comes_back_at_once() -> None:
 
 def test_a_second_gateway_on_the_same_data_is_refused(tmp_path: Path) -> None:
     """Two writers of one directory would be two champions."""
-    with parent._only_one(tmp_path / "run"), pytest.raises(NotAllowed, match="another gateway runs"):
-        with parent._only_one(tmp_path / "run"):
-            pass
+    held, refused = parent._only_one(tmp_path / "run"), parent._only_one(tmp_path / "run")
+    with held, pytest.raises(NotAllowed, match="another gateway runs"), refused:
+        pytest.fail("the second one was let in")
 
 
 def test_a_taken_address_is_named_with_its_setting(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from running import RunningGateway, small_model
+
+from tests.end_to_end.running import RunningGateway, small_model
 
 
 @pytest.fixture(scope="session")

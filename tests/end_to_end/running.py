@@ -146,9 +146,7 @@ class RunningGateway:
 
     def publish(self, model: str, file: Path) -> str:
         """Publish by the command; returns NAME@N."""
-        done = self.command(
-            "publish", model, str(file), "--features", ",".join(FEATURES), "--url", self.admin_url
-        )
+        done = self.command("publish", model, str(file), "--features", ",".join(FEATURES), "--url", self.admin_url)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.split()[0]
 

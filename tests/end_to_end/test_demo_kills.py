@@ -10,7 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from running import REPOSITORY, until
+
+from tests.end_to_end.running import REPOSITORY, until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.timeout(280)]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from running import FEATURES, RunningGateway, small_model, until
+
+from tests.end_to_end.running import FEATURES, RunningGateway, small_model, until
 
 pytestmark = pytest.mark.end_to_end
 
@@ -86,9 +87,7 @@ def test_no_acknowledged_prediction_is_lost_or_doubled_when_serving_is_killed(
     assert not missing, f"{len(missing)} of {len(acknowledged)} answers are not in the journal exactly once"
 
 
-def test_publishes_and_route_changes_under_load_fail_no_request(
-    start_gateway: Start, tmp_path: Path
-) -> None:
+def test_publishes_and_route_changes_under_load_fail_no_request(start_gateway: Start, tmp_path: Path) -> None:
     """20 publishes and route changes, two serving processes: 0 failures, each answer explained by its revision."""
     gateway = start_gateway(workers=2)
     first = tmp_path / "first.onnx"

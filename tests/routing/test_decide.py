@@ -91,7 +91,10 @@ def test_a_process_without_its_lease_keeps_to_the_champion() -> None:
     """A roll-back that could not reach this process must hold all the same."""
     route = Route(champion=1, canaries=(Canary(version=2, weight=100),), shadows=(Shadow(version=3),))
     snapshot = snapshot_of(route, rules=RULES)
-    for request_facts in (facts(challengers_allowed=False), facts(headers={"x-tier": "beta"}, challengers_allowed=False)):
+    for request_facts in (
+        facts(challengers_allowed=False),
+        facts(headers={"x-tier": "beta"}, challengers_allowed=False),
+    ):
         decision = decide(snapshot, request_facts)
         assert (decision.version, decision.shadows) == (1, ())
 
@@ -124,5 +127,7 @@ def test_each_canary_owns_exactly_its_weight(weights: dict[int, float]) -> None:
 @given(key=st.text(max_size=40), number=st.integers(0, 10_000))
 def test_the_same_facts_give_the_same_decision(key: str, number: int) -> None:
     """Deciding is pure: a journal can be replayed."""
-    route = Route(champion=1, canaries=(Canary(version=2, weight=30),), shadows=(Shadow(version=3, share=40),), salt="s")
+    route = Route(
+        champion=1, canaries=(Canary(version=2, weight=30),), shadows=(Shadow(version=3, share=40),), salt="s"
+    )
     assert decide(snapshot_of(route), facts(number, key=key)) == decide(snapshot_of(route), facts(number, key=key))

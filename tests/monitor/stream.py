@@ -100,7 +100,9 @@ def folded(
 ) -> tuple[MonitorState, list[Alert], list[Folded]]:
     """Fold entries in blocks of these sizes (then the rest), keeping between blocks what an index keeps."""
     context = context or Context(versions=versions())
-    state, alerts, outcomes, start = MonitorState(), [], [], 0
+    state, start = MonitorState(), 0
+    alerts: list[Alert] = []
+    outcomes: list[Folded] = []
     waiting: dict[str, WaitingPrediction] = {}
     early: dict[str, Sequence[Early]] = {}
     for size in [*sizes, len(entries)]:

@@ -159,7 +159,7 @@ def test_an_autocorrelated_reference_tempers_the_bets() -> None:
         values[0] = noise[0]
         for step in range(1, count):
             values[step] = 0.8 * values[step - 1] + 0.6 * noise[step]
-        return values[:, None].tolist()
+        return [[float(value)] for value in values]
 
     tempered = Plan(build_reference([Feature(name="a")], chain(3000)))
     panel = Panel(tempered, 1e4)

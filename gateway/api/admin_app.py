@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
@@ -13,7 +11,6 @@ from gateway.api.control import ControlPorts
 from gateway.api.metrics_page import metrics_calls
 from gateway.api.problems import HANDLERS, Guarded
 from gateway.api.status_page import page_calls
-from gateway.rollout.change import RouteWriter
 from gateway.rollout.operation import Operations
 from gateway.settings import Settings
 
@@ -32,12 +29,8 @@ CALLS: tuple[Call, ...] = (
 """Every call that needs a token."""
 
 
-def build_admin_app(ports: ControlPorts, settings: Settings) -> Starlette:
-    """The application of the control process."""
-    writer = RouteWriter(ports.config, ports.clock)
-    operations = Operations(
-        ports.config, ports.registry, ports.traffic, ports.tee, writer, ports.clock, lambda: secrets.token_hex(8)
-    )
+def build_admin_app(ports: ControlPorts, settings: Settings, operations: Operations) -> Starlette:
+    """The application of the control process. operations: the same that the rollout controller uses."""
     calls = (*CALLS, *metrics_calls(ports, settings.metrics_token), *page_calls())
     routes = routes_of(calls, ports, settings, operations)
     app = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=[Middleware(Guarded)])

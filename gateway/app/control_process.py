@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import secrets
 import socket
 
 import httpx
@@ -26,9 +27,16 @@ from gateway.app.retention import Retention
 from gateway.clock import SystemClock
 from gateway.monitor.loop import MonitorLoop
 from gateway.retraining.supervisor import Supervisor
+from gateway.rollout.change import RouteWriter
 from gateway.rollout.controller import RolloutController
+from gateway.rollout.operation import Operations
 from gateway.settings import Settings
 from gateway.stores.stores import Stores
+
+
+def new_salt() -> str:
+    """A fresh salt for a route's split."""
+    return secrets.token_hex(8)
 
 
 async def control(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
@@ -41,17 +49,22 @@ async def control(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
     folder = PolicyFolder(stores.config, settings.config)
     await folder.import_all()
     ports = ControlPorts.of(stores, clock, settings.data, tee)
-    app = build_admin_app(ports, settings)
-    server = http_server(app, settings)
+    operations = Operations(
+        stores.config, stores.registry, stores.traffic, tee, RouteWriter(stores.config, clock), clock, new_salt
+    )
+    server = http_server(build_admin_app(ports, settings, operations), settings)
     answering = asyncio.create_task(server.serve(sockets=[socket.socket(fileno=spec.socket)]))
     async with httpx.AsyncClient(timeout=5.0) as web:
 
-        async def post(url: str, body: dict[str, object]) -> None:
-            await web.post(url, json=body)
+        async def post(url: str, body: bytes) -> None:
+            answer = await web.post(url, content=body, headers={"Content-Type": "application/cloudevents+json"})
+            answer.raise_for_status()
 
-        monitor = MonitorLoop(stores, clock, tee, post)
-        rollout = RolloutController(stores, clock, tee)
-        retraining = Supervisor(stores, clock, tee, settings)
+        monitor = MonitorLoop(stores, clock, tee, settings.data / "cache", post)
+        rollout = RolloutController(stores.config, stores.registry, stores.traffic, operations, clock)
+        retraining = Supervisor(
+            stores.config, stores.registry, stores.control, stores.joins, tee, clock, settings, ports.admission
+        )
         retention = Retention(stores, clock, settings.keep_seconds)
 
         async def watch_everything() -> None:

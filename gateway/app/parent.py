@@ -166,6 +166,7 @@ def _bound(address: Address, setting: str) -> socket.socket:
     try:
         bound.bind((address.host, address.port))
     except OSError as error:
+        bound.close()
         reason = f"{setting}: can not listen on {address}: {error.strerror}; choose another address"
         raise Unavailable(reason) from error
     bound.listen(2048)

@@ -45,7 +45,7 @@ REREAD_SECONDS = 1.0
 GATHER_SECONDS = 0.02
 """After a wake-up so much traffic is gathered before it is looked at: a look costs some store reads."""
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -274,10 +274,10 @@ class RolloutController:
             try:
                 delay = await self.reconcile(model, only_traffic)
             except NotAllowed as error:
-                _log.info("rollout of %s: %s", model, error)
+                _logger.info("rollout of %s: %s", model, error)
                 delay = RETRY_SECONDS
             except Exception:  # one model's trouble must not end the care for it, nor for the others
-                _log.exception("rollout of %s", model)
+                _logger.exception("rollout of %s", model)
                 delay = RETRY_SECONDS
             if delay > 0:
                 await self._wait(known, stop, delay)
@@ -308,7 +308,7 @@ class RolloutController:
                     elif model:
                         arrived.set()
             except GatewayError:
-                _log.exception("hints of changes were lost; looking again without them")
+                _logger.exception("hints of changes were lost; looking again without them")
             await self._clock.sleep(RETRY_SECONDS)
 
 

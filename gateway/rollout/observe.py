@@ -84,9 +84,10 @@ class _Side:
 class _Waiting:
     """What is known of one prediction id."""
 
-    __slots__ = ("is_spoiled", "labels", "reference", "trial")
+    __slots__ = ("is_spoiled", "labels", "reference", "rows", "trial")
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
         self.trial: _Side | None = None
         self.reference: _Side | None = None
         self.labels: dict[int, Any] = {}
@@ -168,7 +169,7 @@ class Observer:
     def _remember(self, record: Prediction, is_trial: bool, side: _Side) -> None:
         waiting = self._waiting.get(record.id)
         if waiting is None:
-            waiting = self._waiting[record.id] = _Waiting()
+            waiting = self._waiting[record.id] = _Waiting(record.rows)
             if len(self._waiting) > PENDING:
                 self._waiting.popitem(last=False)
                 self._dropped += 1
@@ -199,7 +200,9 @@ class Observer:
 
     def _label(self, record: Feedback) -> None:
         waiting = self._waiting.get(record.id)
-        if waiting is None or waiting.is_spoiled or record.label is None or record.row in waiting.labels:
+        if waiting is None or waiting.is_spoiled or record.label is None:
+            return
+        if record.row in waiting.labels or not 0 <= record.row < waiting.rows:
             return
         waiting.labels[record.row] = record.label
         trial, reference = waiting.trial, waiting.reference
@@ -214,9 +217,8 @@ class Observer:
         """Give the memory back once every row has its label and no other half is expected."""
         side = waiting.trial or waiting.reference
         is_whole = waiting.trial is not None and waiting.reference is not None
-        if side is None or side.values is None or not (is_whole or side.weight is not None):
-            return
-        if len(waiting.labels) >= len(side.values):
+        is_expected = side is None or not (is_whole or side.weight is not None)
+        if not is_expected and len(waiting.labels) >= waiting.rows:
             del self._waiting[request]
 
     def _step(self, revision: int, name: str) -> None:
@@ -347,7 +349,7 @@ def _loss(side: _Side, row: int, label: Any, numeric: bool) -> float:
 
 
 class RunTimes:
-    """Run times in 5 percent steps; quantiles of everything added so far, the p95 renewed every 32 runs."""
+    """Run times in 2 percent steps; quantiles of everything added so far, the p95 renewed every 32 runs."""
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
@@ -372,7 +374,7 @@ class RunTimes:
         return None
 
 
-_LOG_STEP = math.log(1.05)
+_LOG_STEP = math.log(1.02)
 
 
 def prediction_reader(specs: dict[int, PredictionSpec | None]) -> ReadPrediction:

@@ -1,0 +1,141 @@
+"""E-processes and the verdict over them: exact values, directions, and the reasons people read."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from gateway.documents.rollout import Guards
+from gateway.rollout.evidence import CALM, Compared, FailureShare, Paired, Tally, assess, e_value, figures
+
+GUARDS = Guards()
+
+
+def test_one_failure_of_a_small_canary_gives_the_mean_of_its_likelihood_ratios() -> None:
+    """The formula itself, worked out by hand for a weight of one half."""
+    share = FailureShare()
+    share.add(True, 0.5)
+    by_hand = sum(2 * ratio / (1 + ratio) for ratio in (1.5, 2, 3, 5, 10)) / 5
+    assert math.exp(share.log) == pytest.approx(by_hand)
+
+
+def test_each_event_counts_with_the_weight_in_force() -> None:
+    """A failure at 1 % of the traffic says much more than one at 50 %."""
+    small, large = FailureShare(), FailureShare()
+    small.add(True, 0.01)
+    large.add(True, 0.5)
+    assert small.log > large.log > 0
+
+
+def test_failures_of_the_champion_are_evidence_for_the_canary() -> None:
+    """Otherwise an incident that hits both would look like the canary's fault."""
+    share = FailureShare()
+    for _ in range(9):
+        share.add(False, 0.1)
+    share.add(True, 0.1)
+    assert share.log < 0
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0, -1.0])
+def test_without_two_sides_nothing_is_compared(weight: float) -> None:
+    """Before the first canary and at 100 % there is nobody to compare with."""
+    share = FailureShare()
+    share.add(True, weight)
+    assert share.log == 0.0
+
+
+def test_a_tolerance_moves_the_null() -> None:
+    """With a tolerance of 2, twice the champion's share is nothing remarkable: the evidence shrinks."""
+    strict, tolerant = FailureShare(), FailureShare()
+    for number in range(300):
+        for share, tolerance in ((strict, 1.0), (tolerant, 2.0)):
+            share.add(number % 3 != 0, 0.5, tolerance)
+    assert strict.log > 5
+    assert tolerant.log < 0
+
+
+def test_promotion_evidence_grows_when_the_canary_fails_less_than_the_ratio_allows() -> None:
+    """The mirror: the null is `at least twice the champion's rate`."""
+    calm, bad = FailureShare(CALM, 2.0), FailureShare(CALM, 2.0)
+    for number in range(300):
+        calm.add(number % 20 == 0, 0.05)
+        bad.add(number % 8 == 0, 0.05)
+    assert calm.log > math.log(20)
+    assert bad.log < 0
+
+
+def test_evidence_never_overflows() -> None:
+    """A broken canary in a long pause fails a million times."""
+    share, paired = FailureShare(), Paired()
+    for _ in range(5000):
+        share.add(True, 0.01)
+        paired.add(True)
+    assert math.isfinite(math.exp(share.log))
+    assert math.isfinite(math.exp(paired.log))
+
+
+def test_pairs_with_one_winner_decide() -> None:
+    """The paired rule, worked out by hand for two wins and a loss."""
+    paired = Paired()
+    for won in (True, True, False):
+        paired.add(won)
+    by_hand = sum(2 * q * 2 * q * 2 * (1 - q) for q in (0.55, 0.6, 0.67, 0.75, 0.9)) / 5
+    assert math.exp(paired.log) == pytest.approx(by_hand)
+
+
+def test_the_verdict_names_the_guard_and_the_counts() -> None:
+    """`Why was it aborted?` must be answered by the reason alone."""
+    compared = Compared(trial=Tally(212, 7, 0, 0), reference=Tally(4021, 3, 0, 0), errors=math.log(134))
+    verdict = assess(compared, GUARDS)
+    assert (verdict.result, verdict.guard) == ("fail", "errors")
+    assert verdict.reason == "errors: 7 of 212 runs failed, against 3 of 4021 (evidence 134 >= 100)"
+
+
+@pytest.mark.parametrize(
+    ("field", "limit"), [("errors", 100.0), ("slow", 100.0), ("worse_pairs", 20.0 / 0.9), ("worse_share", 200.0)]
+)
+def test_a_guard_fails_at_its_limit_and_not_before(field: str, limit: float) -> None:
+    """1/alpha of the guard; quality shares its alpha between pairs (nine parts) and the split (one part)."""
+    below = 0.99 if field in {"errors", "slow"} else 0.9
+    assert assess(Compared(**{field: math.log(limit * below)}), GUARDS).result == "inconclusive"
+    assert assess(Compared(**{field: math.log(limit * 1.01)}), GUARDS).result == "fail"
+
+
+def test_hard_stop_needs_a_healthy_champion() -> None:
+    """A caller's bad input fails everywhere: that is nobody's fault."""
+    bad = Tally(20, 5, 0, 5)
+    assert assess(Compared(trial=bad, reference=Tally(400, 4, 0, 0)), GUARDS).guard == "hard_stop"
+    assert assess(Compared(shadow=bad, reference=Tally(400, 4, 0, 0)), GUARDS).guard == "hard_stop"
+    assert assess(Compared(trial=bad, reference=Tally(400, 80, 0, 4)), GUARDS).result == "inconclusive"
+
+
+def test_only_the_first_twenty_runs_can_stop_it_hard() -> None:
+    """Five failures among thousands are the e-process's business."""
+    tally = Tally()
+    for number in range(1000):
+        tally = tally.add(failed=number % 100 == 50, slow=False)
+    assert (tally.errors, tally.first_errors) == (10, 0)
+
+
+def test_promotion_needs_evidence_and_enough_answers() -> None:
+    """20 and 500, on the side that the step compares."""
+    evidence = math.log(25)
+    assert assess(Compared(trial=Tally(499), calm=evidence), GUARDS).result == "inconclusive"
+    assert assess(Compared(trial=Tally(500), calm=evidence), GUARDS).result == "pass"
+    assert assess(Compared(trial=Tally(500), calm=evidence), GUARDS, on_shadow=True).result == "inconclusive"
+    assert assess(Compared(pairs=500, calm_shadow=evidence), GUARDS, on_shadow=True).result == "pass"
+
+
+def test_a_guard_outweighs_promotion_evidence() -> None:
+    """Fewer errors never excuse worse answers."""
+    compared = Compared(trial=Tally(900), calm=math.log(1e6), worse_pairs=math.log(1e3))
+    assert assess(compared, GUARDS).result == "fail"
+
+
+def test_figures_hold_everything_a_verdict_rests_on() -> None:
+    """Decisions are recomputed from them."""
+    shown = figures(Compared(trial=Tally(3, 1, 0, 1), errors=1.0), GUARDS)
+    assert shown["counts"]["trial"] == {"requests": 3, "errors": 1, "slow": 0, "first_errors": 1}
+    assert shown["values"]["errors"] == e_value(1.0) == 2.718
+    assert shown["limits"] == {"errors": 100, "slow": 100, "quality": 20, "promotion": 20}

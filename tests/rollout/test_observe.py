@@ -1,0 +1,259 @@
+"""The fold of traffic: what is counted, what is left out, how answers and labels find each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.documents.rollout import Guards, Phase, Rollout, Step
+from gateway.journal.record import Entry, Feedback, Place, Prediction, TrafficRecord
+from gateway.names import Outcome, Reason, Role
+from gateway.registry.manifest import PredictionSpec
+from gateway.rollout import observe
+from gateway.rollout.observe import Observed, Observer, RunTimes, Steps, prediction_reader
+
+ROLLOUT = Rollout(
+    model="m",
+    version=2,
+    champion=1,
+    plan="steps",
+    steps=(Step(shadow=100.0), Step(promote="auto")),
+    phase=Phase.SHADOW,
+    reason="",
+    guards=Guards(),
+)
+READ = prediction_reader({number: PredictionSpec(output="label", kind="class") for number in (1, 2, 3)})
+
+
+def _record(request: str, version: int, role: Role, **fields: Any) -> Prediction:
+    record = Prediction(
+        id=request,
+        model="m",
+        version=version,
+        role=role,
+        reason=Reason.WEIGHT,
+        revision=1,
+        outcome=Outcome.OK,
+        latency_us=100,
+        rows=1,
+        contract=1,
+        inputs=None,
+        outputs={"label": [1]},
+    )
+    return replace(record, **fields)
+
+
+def _champion(request: str, **fields: Any) -> Prediction:
+    return _record(request, 1, Role.CHAMPION, **fields)
+
+
+def _shadow(request: str, **fields: Any) -> Prediction:
+    return _record(request, 2, Role.SHADOW, **fields)
+
+
+def _canary(request: str, **fields: Any) -> Prediction:
+    return _record(request, 2, Role.CANARY, **({"split": ((2, 1000),)} | fields))
+
+
+def _fold(*records: TrafficRecord, numeric: bool = False) -> Observed:
+    observer = Observer(ROLLOUT, READ, numeric)
+    observer.fold([Entry(record, place, Place("g", 1, place)) for place, record in enumerate(records)])
+    return observer.observed()
+
+
+def test_a_shadow_answer_is_joined_to_the_champions() -> None:
+    """By id, whichever comes first."""
+    seen = _fold(_champion("a"), _shadow("a"), _shadow("b", outputs={"label": [0]}), _champion("b"), _shadow("c"))
+    assert (seen.before.pairs, seen.before.compared, seen.before.disagreements) == (2, 2, 1)
+    assert (seen.before.reference.requests, seen.before.shadow.requests) == (2, 3)
+
+
+def test_a_label_decides_who_was_right() -> None:
+    """Only rows where exactly one is right count for or against."""
+    seen = _fold(
+        _champion("a"),
+        _shadow("a", outputs={"label": [0]}),
+        Feedback("a", 0, 1),
+        _champion("b"),
+        _shadow("b", outputs={"label": [0]}),
+        Feedback("b", 0, 0),
+        _champion("c"),
+        _shadow("c"),
+        Feedback("c", 0, 0),
+    ).before
+    assert (seen.labelled, seen.trial_won, seen.reference_won) == (3, 1, 1)
+
+
+def test_a_label_may_come_between_the_two_answers() -> None:
+    """A shadow is allowed to be late."""
+    seen = _fold(_champion("a"), Feedback("a", 0, 1), _shadow("a", outputs={"label": [0]}))
+    assert seen.before.reference_won == 1
+
+
+def test_the_first_label_of_a_row_wins() -> None:
+    """A repeated label is no second opinion."""
+    seen = _fold(
+        _champion("a", rows=2, outputs={"label": [1, 1]}),
+        _shadow("a", rows=2, outputs={"label": [0, 0]}),
+        Feedback("a", 0, 1),
+        Feedback("a", 0, 0),
+        Feedback("a", 1, None, 3.5),
+    )
+    assert (seen.before.labelled, seen.before.reference_won) == (1, 1)
+
+
+def test_rows_of_a_batch_are_compared_one_by_one() -> None:
+    """One pair, three rows."""
+    seen = _fold(
+        _champion("a", rows=3, outputs={"label": [1, 1, 0]}),
+        _shadow("a", rows=3, outputs={"label": [[1], [0], [0]]}),
+        *(Feedback("a", row, 1) for row in (9, 0, 1, -1, 2)),
+    ).before
+    assert (seen.pairs, seen.compared, seen.disagreements, seen.labelled, seen.reference_won) == (1, 3, 1, 3, 1)
+
+
+def test_classes_are_compared_as_people_write_them() -> None:
+    """1, 1.0, "1" and True are one class."""
+    seen = _fold(
+        _champion("a", outputs={"label": [1.0]}), _shadow("a", outputs={"label": ["0"]}), Feedback("a", 0, "1")
+    )
+    assert seen.before.reference_won == 1
+
+
+def test_of_two_numbers_the_nearer_one_wins() -> None:
+    """Regression: no right and wrong, but nearer."""
+    seen = _fold(
+        _champion("a", outputs={"label": [2.0]}),
+        _shadow("a", outputs={"label": [2.4]}),
+        Feedback("a", 0, 3.0),
+        _canary("b", outputs={"label": [2.4]}),
+        Feedback("b", 0, 3.0),
+        numeric=True,
+    ).before
+    assert (seen.trial_won, seen.disagreements, seen.worse_share) == (1, 0, 0.0)
+
+
+def test_a_shadow_that_fails_alone_is_evidence_and_one_that_fails_with_the_champion_is_not() -> None:
+    """Bad input fails everywhere."""
+    failed = {"outcome": Outcome.ERROR, "outputs": {}}
+    assert _fold(_champion("a"), _shadow("a", **failed)).before.errors > 0
+    assert _fold(_champion("a", **failed), _shadow("a", **failed)).before.errors == 0
+    assert _fold(_champion("a"), _shadow("a", flags=("non_finite",))).before.errors > 0
+
+
+def test_a_canary_counts_with_the_split_of_its_own_request() -> None:
+    """Other canaries are not its business: its share is of what it and the champion answer."""
+    failed = {"outcome": Outcome.DEADLINE, "outputs": {}}
+    alone = _fold(_canary("a", split=((2, 1000),), **failed)).before
+    beside = _fold(_canary("a", split=((3, 5000), (2, 500)), **failed)).before
+    assert alone.trial.errors == 1
+    assert alone.errors == pytest.approx(_fold(_canary("a", split=((3, 1000), (2, 900)), **failed)).before.errors)
+    assert beside.errors == pytest.approx(alone.errors)
+
+
+def test_wrong_answers_of_the_canary_are_weighed_against_the_champions() -> None:
+    """In a canary step no row is answered twice, so the split itself is the comparison."""
+    split = ((2, 5000),)
+    wrong = [record for n in range(9) for record in (_canary(f"t{n}", split=split), Feedback(f"t{n}", 0, 0))]
+    assert _fold(*wrong).before.worse_share > 0
+    both = [record for n in range(9) for record in (_champion(f"c{n}", split=split), Feedback(f"c{n}", 0, 0))]
+    assert _fold(*wrong, *both).before.worse_share < 0
+
+
+@pytest.mark.parametrize(
+    "reason", [Reason.PINNED, Reason.CACHE, Reason.RULE, Reason.FALLBACK_VERSION, Reason.FALLBACK_VALUE]
+)
+def test_what_no_draw_decided_is_left_out(reason: Reason) -> None:
+    """Pinned, ruled and fallback answers are no sample of the traffic."""
+    assert _fold(_canary("a", reason=reason, outcome=Outcome.ERROR)) == Observed()
+
+
+def test_other_models_and_versions_are_left_out() -> None:
+    """The stream holds everybody's traffic."""
+    assert _fold(_champion("a", model="x"), _record("b", 3, Role.CANARY), _record("c", 1, Role.PREVIOUS)) == Observed()
+
+
+def test_a_reused_id_is_never_joined() -> None:
+    """Two requests under one name: nobody knows which one the label means."""
+    seen = _fold(
+        _champion("a"),
+        _champion("a", flags=("duplicate_id",)),
+        _shadow("a", outputs={"label": [0]}),
+        Feedback("a", 0, 1),
+    )
+    assert (seen.before.pairs, seen.before.labelled, seen.before.reference.requests) == (0, 0, 2)
+
+
+def test_after_the_promotion_the_versions_change_sides_but_not_roles_in_the_comparison() -> None:
+    """The promoted version stays the one on trial, and the last champion what it is compared with."""
+    seen = _fold(
+        _champion("a"),
+        _record("b", 2, Role.CHAMPION, outputs={"label": [0]}),
+        _record("b", 1, Role.SHADOW),
+        Feedback("b", 0, 1),
+    )
+    assert (seen.before.reference.requests, seen.after.trial.requests, seen.after.reference.requests) == (1, 1, 1)
+    assert (seen.after.pairs, seen.after.reference_won, seen.before.labelled) == (1, 1, 0)
+
+
+def test_steps_are_counted_by_route_revision() -> None:
+    """So a step can be told from the one before it, whenever the controller looks."""
+    seen = _fold(
+        _champion("a", revision=5),
+        _shadow("a", revision=5),
+        _canary("b", revision=7),
+        _canary("c", revision=8),
+        _record("d", 2, Role.CHAMPION, revision=9),
+    )
+    assert seen.since(0) == Steps(canary=2, pairs=1, promoted=1)
+    assert seen.since(8) == Steps(canary=1, pairs=0, promoted=1)
+
+
+def test_slow_is_above_the_champions_p95_by_more_than_anybody_notices() -> None:
+    """50 microseconds are nothing beside a request; the champion's own p95 is the measure."""
+    champions = [_champion(f"c{n}", latency_us=100, split=((2, 5000),)) for n in range(200)]
+    canaries = [_canary(f"t{n}", latency_us=140, split=((2, 5000),)) for n in range(50)]
+    assert _fold(*champions, *canaries).before.trial.slow == 0
+    seen = _fold(*champions, *(replace(record, latency_us=200) for record in canaries)).before
+    assert seen.trial.slow == 50
+    assert seen.slow > 4.6
+    assert seen.latency_ratio == pytest.approx(2.0, rel=0.03)
+
+
+def test_nothing_is_slow_before_the_champion_is_known() -> None:
+    """The first requests of a rollout can not be judged."""
+    seen = _fold(*(_canary(f"t{n}", latency_us=10**6) for n in range(50)))
+    assert (seen.before.trial.slow, seen.before.slow) == (0, 0.0)
+
+
+def test_run_times_give_quantiles_within_two_percent() -> None:
+    """A histogram, not a sample: the same runs give the same limit in any process."""
+    times = RunTimes()
+    for microseconds in range(1, 10_001):
+        times.add(microseconds)
+    assert times.quantile(0.5) == pytest.approx(5000, rel=0.02)
+    assert times.p95 == pytest.approx(9500, rel=0.02)
+
+
+def test_waiting_ids_are_bounded_and_the_drops_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels that never come must not fill the memory."""
+    monkeypatch.setattr(observe, "PENDING", 10)
+    seen = _fold(*(_champion(f"c{n}") for n in range(15)), _shadow("c0"), _shadow("c14"))
+    assert (seen.before.pairs, seen.dropped) == (1, 6)
+
+
+def test_what_is_done_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pair with its label needs no memory: nothing is dropped however long the stream."""
+    monkeypatch.setattr(observe, "PENDING", 10)
+    records = [r for n in range(100) for r in (_champion(f"c{n}"), _shadow(f"c{n}"), Feedback(f"c{n}", 0, 1))]
+    assert _fold(*records).dropped == 0
+
+
+def test_versions_that_name_no_prediction_are_still_guarded_for_errors() -> None:
+    """A bare ONNX file has no prediction output; its failures count all the same."""
+    observer = Observer(ROLLOUT, prediction_reader({}))
+    observer.fold([Entry(_canary("a", outcome=Outcome.ERROR), 0, Place("g", 1, 0))])
+    observer.fold([Entry(Feedback("a", 0, 1), 1, Place("g", 1, 1))])
+    assert observer.observed().before.trial.errors == 1

@@ -84,12 +84,16 @@ class Alert(Struct, frozen=True, array_like=True, tag="alert"):
 
 
 class Decision(Struct, frozen=True, array_like=True, tag="decision"):
-    """What a controller decided and why, with everything needed to recompute it."""
+    """What a controller decided and why, with everything needed to recompute it.
+
+    actor: rollout | retraining.
+    action: rollout: start shadow canary promote roll_back hold pause restore; retraining: start refuse publish reject.
+    """
 
     id: str
     model: str
-    actor: str  # "rollout" | "retraining"
-    action: str  # rollout: start shadow canary promote roll_back hold pause restore; retraining: start refuse publish reject
+    actor: str
+    action: str
     reason: str
     version: int = 0
     revision: int = 0

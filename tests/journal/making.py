@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from gateway.journal.record import Alert, Entry, Feedback, Place, Prediction, TrafficRecord
 from gateway.names import Outcome, Reason, Role
@@ -50,3 +53,16 @@ def package(directory: Path, seed: int = 0, model: str = "electricity", low: flo
     manifest = Manifest(model=model, features=(Feature(name="nswprice", low=low, high=1.0),))
     write_package(directory, f"model {seed}".encode() * 50, manifest, reference=b"{}")
     return directory
+
+
+def noted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[tuple[Any, ...]]:
+    """The arguments of every call of os.<name> from now on; the calls happen as ever."""
+    calls: list[tuple[Any, ...]] = []
+    real = getattr(os, name)
+
+    def operation(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(os, name, operation)
+    return calls

@@ -16,7 +16,7 @@ from gateway.journal.record import Record
 from gateway.journal.spool import SpoolWriter
 from gateway.journal.tee import Tee
 from gateway.stores.embedded.journal import SpoolJournal, Stream
-from tests.journal.making import prediction
+from tests.journal.making import noted, prediction
 
 
 def _tee(directory: Path, gateway: str = "serving-1", sync_seconds: float = 0.05) -> Tee:
@@ -33,10 +33,8 @@ def _ids(directory: Path) -> list[str]:
 
 def test_one_flush_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write for each record would cost more than the model."""
-    writes = []
-    real = os.pwrite
+    writes = noted(monkeypatch, "pwrite")
     with _tee(tmp_path) as tee:
-        monkeypatch.setattr(os, "pwrite", lambda *arguments: writes.append(1) or real(*arguments))
         for number in range(20):
             tee.offer(prediction(str(number)))
         assert writes == []
@@ -60,9 +58,7 @@ def test_a_record_that_can_not_be_encoded_does_not_take_others_along(tmp_path: P
 
 async def test_synced_means_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Durability `strict` answers only then; many waiting answers share one sync."""
-    synced = []
-    real = os.fdatasync
-    monkeypatch.setattr(os, "fdatasync", lambda descriptor: synced.append(1) or real(descriptor))
+    synced = noted(monkeypatch, "fdatasync")
     with _tee(tmp_path, sync_seconds=3600) as tee:
         assert await tee.synced()
         assert synced == []
@@ -94,9 +90,7 @@ async def test_a_failed_sync_is_told_to_who_waits_and_to_who_comes_later(
         assert await tee.synced()
 
 
-async def test_a_thousand_records_are_synced_without_being_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_thousand_records_are_synced_without_being_asked(tmp_path: Path) -> None:
     """The second bound on what a power cut can take."""
     with _tee(tmp_path, sync_seconds=3600) as tee:
         for number in range(1000):

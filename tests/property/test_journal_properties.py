@@ -77,11 +77,11 @@ def test_reading_while_it_is_written_gives_the_order_of_a_later_replay(
                 records, offset = stream.read(offset, amount)
                 live += records
             elif step == "write":
-                writer = writers.setdefault(name, None) or SpoolWriter(directory, name, 300, clock)  # type: ignore[arg-type]
-                writers[name] = writer
-                assert writer.append([b"%d" % (written + index) for index in range(amount)])
+                if name not in writers:
+                    writers[name] = SpoolWriter(directory, name, 300, clock)
+                assert writers[name].append([b"%d" % (written + index) for index in range(amount)])
                 written += amount
-            elif name in writers and writers[name] is not None:
+            elif name in writers:
                 if step == "tick":
                     writers[name].tick()
                 else:

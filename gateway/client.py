@@ -92,10 +92,11 @@ class Call(NamedTuple):
 
 
 class Tagged(NamedTuple):
-    """A document and its ETag, to be sent back as If-Match."""
+    """A document and its ETag, to be sent back as If-Match. source: of a policy: file, api or default."""
 
     content: Json
     etag: str
+    source: str = ""
 
 
 def predict_call(
@@ -144,9 +145,10 @@ def route_call(model: str, route: Mapping[str, Json], etag: str, reason: str = "
     return Call("PUT", model_path(model, "/route"), route, _given({"reason": reason}), _if_match(etag))
 
 
-def policy_call(model: str, policy: Mapping[str, Json], etag: str, reason: str = "") -> Call:
-    """Replace the policy."""
-    return Call("PUT", model_path(model, "/policy"), policy, _given({"reason": reason}), _if_match(etag))
+def policy_call(model: str, policy: Mapping[str, Json], etag: str, reason: str = "", file: str = "") -> Call:
+    """Replace the policy. file: the policy file it was read from, when it was."""
+    params = _given({"reason": reason, "file": file})
+    return Call("PUT", model_path(model, "/policy"), policy, params, _if_match(etag))
 
 
 def rollout_call(model: str, version: int, plan: str = "steps", reason: str = "") -> Call:
@@ -204,6 +206,11 @@ def read_answer(response: httpx.Response) -> Json:
     raise error
 
 
+def _tagged(response: httpx.Response) -> Tagged:
+    headers = response.headers
+    return Tagged(read_answer(response), headers.get("etag", ""), headers.get("x-policy-source", ""))
+
+
 @contextmanager
 def _as_client_errors(base: httpx.URL) -> Iterator[None]:
     try:
@@ -243,7 +250,7 @@ class Client:
         """A document and its ETag."""
         with _as_client_errors(self._http.base_url):
             response = self._http.get(path)
-        return Tagged(read_answer(response), response.headers.get("etag", ""))
+        return _tagged(response)
 
     def predict(
         self,
@@ -321,7 +328,7 @@ class AsyncClient:
         """A document and its ETag."""
         with _as_client_errors(self._http.base_url):
             response = await self._http.get(path)
-        return Tagged(read_answer(response), response.headers.get("etag", ""))
+        return _tagged(response)
 
     async def predict(
         self,

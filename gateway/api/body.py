@@ -206,7 +206,15 @@ def _pointer(body: bytes, path: str, what: str) -> str:
     if not any(index == "..." for _, index in parts):
         return "".join(f"/{name or index}" for name, index in parts)
     got = re.search(r"got `(\w+)`", what)
-    return _locate(json.loads(body), [name or index for name, index in parts], got[1] if got else "")
+    try:
+        value = json.loads(body, parse_int=_whole)
+    except (ValueError, RecursionError):
+        return ""
+    return _locate(value, [name or index for name, index in parts], got[1] if got else "")
+
+
+def _whole(token: str) -> int | float:
+    return int(token) if len(token) < 400 else math.inf
 
 
 _JSON_NAMES = {dict: "object", list: "array", str: "str", bool: "bool", int: "int", float: "float", type(None): "null"}

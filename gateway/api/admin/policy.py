@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from starlette.responses import Response
 
 from gateway.api.admin.call import Asked, Call, tagged
@@ -27,7 +28,7 @@ async def show_policy(asked: Asked) -> Response:
 
 
 async def put_policy(asked: Asked) -> Response:
-    """Replace the policy. It takes effect at once; a rollout under way keeps the plan it started with."""
+    """Replace the policy, at once; a rollout under way keeps its plan. `file`: the policy file it was read from."""
     model, expected = asked.model, asked.if_match()
     content = await asked.document()
     if isinstance(content, dict):
@@ -41,7 +42,16 @@ async def put_policy(asked: Asked) -> Response:
     if expected != actual:
         raise RevisionConflict(policy_name(model), expected, actual)
     revision = await _put(asked, policy, expected, stored.body.decode() if stored else "")
+    if file := asked.request.query_params.get("file", "")[:1000]:
+        await _remember_file(asked, Imported(model=model, file=file, revision=int(revision)))
     return tagged(policy, revision)
+
+
+async def _remember_file(asked: Asked, imported: Imported) -> None:
+    """The policy came from a file: the next import may replace it."""
+    name = imported_name(asked.model)
+    stored = await asked.stored(name)
+    await asked.ports.config.put(name, msgspec.json.encode(imported), stored.revision if stored else ABSENT)
 
 
 async def _put(asked: Asked, policy: Policy, expected: Revision, before: str) -> Revision:

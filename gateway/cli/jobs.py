@@ -1,0 +1,200 @@
+"""`gateway alerts`, `jobs`, `audit`, `feedback`: what happened, and what people do about it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.remote import (
+    SERVING_URL,
+    AsJson,
+    Data,
+    Reason,
+    Token,
+    Url,
+    connected,
+    facts,
+    show,
+    table,
+    token_for,
+    usage,
+    when,
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command()(alerts)
+    app.command()(jobs)
+    app.command()(feedback)
+    app.command()(audit)
+
+
+def alerts(
+    model: Annotated[str | None, typer.Argument(help="only this model", show_default=False)] = None,
+    acknowledge: Annotated[str | None, typer.Option(metavar="ID", help="say that somebody has seen it")] = None,
+    silence: Annotated[str | None, typer.Option(metavar="ID", help="let it trigger nothing for a while")] = None,
+    silence_for: Annotated[str, typer.Option("--for", help="how long, such as 30m or 2d")] = "1h",
+    follow: Annotated[bool, typer.Option("--follow", help="show alerts and decisions as they come")] = False,
+    reason: Reason = "",
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Alerts; acknowledge or silence one, or follow them."""
+    from gateway.client import Call, model_path
+
+    with connected(url, token, data) as client:
+        if acknowledge is not None:
+            content = client.send(Call("POST", f"/admin/alerts/{acknowledge}/acknowledge", {"reason": reason}))
+            show(content, as_json, f"{acknowledge} is acknowledged")
+        elif silence is not None:
+            body = {"for": silence_for, "reason": reason}
+            content = client.send(Call("POST", f"/admin/alerts/{silence}/silence", body))
+            show(content, as_json, f"{silence} is silent until {when(content['silenced_until'])}")
+        elif follow:
+            for event in client.events():
+                if model is None or event["data"].get("model") == model:
+                    print(json.dumps(event) if as_json else _event_line(event), flush=True)
+        else:
+            names = [model] if model else [one["name"] for one in client.get("/admin/models")["models"]]
+            found = [client.get(model_path(name, "/monitoring")) for name in names]
+            _show_alerts(found, as_json)
+
+
+def _event_line(event: Any) -> str:
+    data = event["data"]
+    what = data["message"] if event["event"] == "alert" else f"{data['actor']} {data['action']}: {data['reason']}"
+    return f"{when(data['time'])} {event['event']:<8} {data['model']}@{data['version']} {what}"
+
+
+def _show_alerts(found: list[Any], as_json: bool) -> None:
+    raised = [alert for one in found for alert in one["alerts"]]
+    heads = ["id", "when", "version", "kind", "detector", "severity", "evidence", "what", "handled"]
+    rows = [
+        [
+            alert.get("id"),
+            when(alert.get("time")),
+            f"{alert.get('model')}@{alert.get('version')}",
+            alert.get("kind"),
+            f"{alert.get('detector')}{' (advisory)' if alert.get('advisory') else ''}",
+            alert.get("severity"),
+            f"{alert.get('evidence', 0):.3g}",
+            alert.get("message"),
+            "acknowledged" if alert.get("acknowledged") else "",
+        ]
+        for alert in raised
+    ]
+    notes = [f"{one['model']}: {one['note']}" for one in found if one["note"]]
+    content = {"alerts": raised, "monitoring": found}
+    show(content, as_json, table("", heads, rows) if rows else "no alerts", *notes)
+
+
+def jobs(
+    job: Annotated[str | None, typer.Argument(help="one job with its report", show_default=False)] = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="ask the job to end")] = False,
+    model: Annotated[str | None, typer.Option(help="only this model's")] = None,
+    limit: Annotated[int, typer.Option(help="so many", min=1)] = 20,
+    reason: Reason = "",
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Retraining jobs, newest first; show or cancel one."""
+    from gateway.client import Call
+
+    if cancel and job is None:
+        raise usage("name the job to cancel")
+    with connected(url, token, data) as client:
+        if job is not None:
+            path = f"/admin/jobs/{job}"
+            content = client.send(Call("DELETE", path, params={"reason": reason})) if cancel else client.get(path)
+            keys = ("id", "model", "trigger", "reason", "state", "detail", "rows", "version", "actor", "report")
+            show(content, as_json, facts(content, keys))
+            return
+        content = client.get("/admin/jobs", limit=limit, **({"model": model} if model else {}))
+    heads = ["job", "model", "trigger", "state", "rows", "version", "created", "seconds", "detail"]
+    rows = [
+        [
+            one["id"],
+            one["model"],
+            one["trigger"],
+            one["state"],
+            one["rows"],
+            one["version"] or "",
+            when(one["created"]),
+            f"{one['ended'] - one['started']:.1f}" if one["ended"] and one["started"] else "",
+            one["detail"] or one["reason"],
+        ]
+        for one in content["jobs"]
+    ]
+    show(content, as_json, table("", heads, rows) if rows else "no jobs so far")
+
+
+def feedback(
+    prediction: Annotated[str | None, typer.Argument(metavar="[ID]", help="id of the prediction")] = None,
+    label: Annotated[str | None, typer.Option(help="the truth; a number where it looks like one")] = None,
+    value: Annotated[float | None, typer.Option(help="a business measure")] = None,
+    row: Annotated[int, typer.Option(help="its place in the request", min=0)] = 0,
+    file: Annotated[Path | None, typer.Option(help="JSON lines of id, row, label, value")] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", envvar="GATEWAY_URL", help=f"serving address [{SERVING_URL}]")
+    ] = None,
+    token: Token = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send labels of predictions: one, or a file of them."""
+    from gateway.client import Client, feedback_call, feedbacks_call
+
+    if (prediction is None) == (file is None):
+        raise usage("give either the id of a prediction or --file")
+    if file is not None:
+        call = feedbacks_call(_items(file))
+    else:
+        call = feedback_call(str(prediction), row=row, label=None if label is None else read_label(label), value=value)
+    with Client(url or SERVING_URL, token=token_for(token, None)) as client:
+        content = client.send(call)
+    show(content, as_json, f"accepted {content['accepted']}")
+
+
+def read_label(text: str) -> str | int | float | bool:
+    """A label as a person types it: a number or true/false where it looks like one."""
+    try:
+        read = json.loads(text)
+    except ValueError:
+        return text
+    return read if isinstance(read, (bool, int, float, str)) else text
+
+
+def _items(file: Path) -> list[Any]:
+    items = []
+    for number, line in enumerate(file.read_text().splitlines(), start=1):
+        if line.strip():
+            try:
+                items.append(json.loads(line))
+            except ValueError as error:
+                raise usage(f"{file}:{number}: not JSON: {error}") from None
+    return items
+
+
+def audit(
+    model: Annotated[str | None, typer.Argument(help="only this model", show_default=False)] = None,
+    last: Annotated[int, typer.Option(help="so many entries", min=1, max=1000)] = 30,
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Who changed what, when and why."""
+    with connected(url, token, data) as client:
+        content = client.get("/admin/audit", last=last, **({"subject": model} if model else {}))
+    heads = ["number", "when", "who", "what", "subject", "why"]
+    rows = [
+        [e["number"], when(e["time"]), e["actor"], e["action"], e["subject"], e["reason"]] for e in content["entries"]
+    ]
+    show(content, as_json, table("", heads, rows) if rows else "no changes so far")

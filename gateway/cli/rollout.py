@@ -1,0 +1,100 @@
+"""`gateway rollout`: start, watch and steer a version on its way to champion."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.remote import AsJson, Data, Model, Reason, Token, Url, connected, facts, show, when
+
+app = typer.Typer(help="Start, watch and steer rollouts.", no_args_is_help=True)
+_KEYS = ("version", "phase", "plan", "step", "steps", "weight", "verdict", "reason", "evidence", "guarding", "answers")
+
+
+def add_to(root: typer.Typer) -> None:
+    """Register the commands."""
+    root.add_typer(app, name="rollout")
+
+
+@app.command("show")
+def show_rollout(
+    model: Model, url: Url = None, token: Token = None, data: Data = None, as_json: AsJson = False
+) -> None:
+    """The rollout under way, or the last one."""
+    from gateway.client import model_path
+
+    with connected(url, token, data) as client:
+        _show(client.get(model_path(model, "/rollout")), as_json)
+
+
+@app.command()
+def start(
+    model: Model,
+    version: Annotated[int, typer.Argument(help="number of the version", show_default=False)],
+    plan: Annotated[str, typer.Option(help="steps or expedited")] = "steps",
+    reason: Reason = "",
+    url: Url = None,
+    token: Token = None,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a rollout of a version."""
+    from gateway.client import rollout_call
+
+    with connected(url, token, data) as client:
+        _show(client.send(rollout_call(model, version, plan, reason)), as_json)
+
+
+def _steer(verb: str, text: str) -> None:
+    def act(
+        model: Model,
+        reason: Reason = "",
+        url: Url = None,
+        token: Token = None,
+        data: Data = None,
+        as_json: AsJson = False,
+    ) -> None:
+        from gateway.client import rollout_verb_call
+
+        with connected(url, token, data) as client:
+            _show(client.send(rollout_verb_call(model, verb, reason)), as_json)
+
+    app.command(verb, help=text)(act)
+
+
+_steer("pause", "Stop moving; guards go on.")
+_steer("resume", "Go on; also after a person moved a weight.")
+_steer("promote", "Make the challenger champion now.")
+_steer("roll-back", "Take the challenger out; with none under way restore the last champion.")
+
+
+def _freeze(act_name: str, text: str) -> None:
+    def act(
+        model: Model,
+        reason: Reason = "",
+        url: Url = None,
+        token: Token = None,
+        data: Data = None,
+        as_json: AsJson = False,
+    ) -> None:
+        from gateway.client import act_call
+
+        with connected(url, token, data) as client:
+            content = client.send(act_call(model, act_name, reason))
+        show(content, as_json, f"{model} is {'frozen' if content['frozen'] else 'no longer frozen'}")
+
+    app.command(act_name, help=text)(act)
+
+
+_freeze("freeze", "No automatic act for this model; serving and manual moves go on.")
+_freeze("unfreeze", "Automatic acts again.")
+
+
+def _show(content: Any, as_json: bool) -> None:
+    if "route" in content:  # an answer of roll-back
+        route, rollout = content["route"], content["rollout"]
+        champion = f"champion is now version {route['champion']}"
+        show(content, as_json, champion, *([facts(rollout, _KEYS)] if rollout else []))
+        return
+    show(content, as_json, facts(content, _KEYS), f"since {when(content['since'])}")

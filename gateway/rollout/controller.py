@@ -134,13 +134,11 @@ class RolloutController:
                         self._models.setdefault(model, _Model())
                         tasks[model] = asyncio.create_task(self._look_after(model, stop))
                 await _first(stop.wait(), arrived.wait(), seconds=REREAD_SECONDS)
-        finally:
-            for known in self._models.values():
-                known.woken.set()
             await asyncio.gather(*tasks.values())
-            for watcher in watchers:
-                watcher.cancel()
-            await asyncio.gather(*watchers, return_exceptions=True)
+        finally:
+            for task in (*watchers, *tasks.values()):
+                task.cancel()
+            await asyncio.gather(*watchers, *tasks.values(), return_exceptions=True)
 
     # One look.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 from gateway.clock import ManualClock
 from gateway.documents.lease import Condition, GatewayLease, Proposal, Served
 from gateway.documents.policy import Policy
-from gateway.documents.rollout import Rollout
+from gateway.documents.rollout import Phase, Rollout
 from gateway.documents.route import Route, read_route
 from gateway.documents.store import (
     ABSENT,
@@ -27,64 +27,50 @@ from gateway.documents.store import (
     rollout_name,
     route_name,
 )
-from gateway.errors import DocumentNotFound, RevisionConflict
-from gateway.journal.journal import Batch, Offset
-from gateway.journal.record import Decision, Entry, Feedback, Place, Prediction, Record, TrafficRecord
+from gateway.journal.journal import START
+from gateway.journal.record import Decision, Feedback, Prediction, TrafficRecord
 from gateway.names import BUCKETS, ModelName, Outcome, Reason, Revision, Role, VersionId
 from gateway.registry.manifest import GateReport, Lineage, Manifest, PredictionSpec
 from gateway.rollout.change import RouteWriter
 from gateway.rollout.controller import RolloutController
 from gateway.rollout.operation import Operations
+from gateway.stores.memory.config import MemoryConfigStore
+from gateway.stores.memory.connect import connect_memory
 
 MODEL = ModelName("m")
 
 
-class FakeConfig:
-    """Documents in a dict. dies_after: name of the document whose next write is this process's last act."""
+class WatchedConfig(MemoryConfigStore):
+    """Says what was written, and can be this process's end.
 
-    def __init__(self) -> None:
-        self.documents: dict[str, Document] = {}
-        self.entries: list[AuditEntry] = []
+    dies_after: name of the document whose next write is the last thing that this process does.
+    """
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
         self.puts: list[str] = []
         self.dies_after: str | None = None
-        self._counter = 0
 
     async def get(self, name: str) -> Document:
-        await asyncio.sleep(0)
-        if name not in self.documents:
-            raise DocumentNotFound(name)
-        return self.documents[name]
-
-    async def list(self, prefix: str) -> Sequence[str]:
-        return sorted(name for name in self.documents if name.startswith(prefix))
+        await asyncio.sleep(0)  # so that others may act between a reading and a write
+        return await super().get(name)
 
     async def put(self, name: str, body: bytes, expected: Revision, audit: AuditEntry | None = None) -> Revision:
-        actual = self.documents[name].revision if name in self.documents else ABSENT
-        if actual != expected:
-            raise RevisionConflict(name, expected, actual)
-        self._counter += 1
-        revision = Revision(self._counter)
-        self.documents[name] = Document(body, revision)
+        revision = await super().put(name, body, expected, audit)
         self.puts.append(name)
-        if audit is not None:
-            self.entries.append(audit)
         if self.dies_after == name:
             self.dies_after = None
             raise KeyboardInterrupt
         await asyncio.sleep(0)
         return revision
 
-    async def audit(self, after: int, limit: int) -> Sequence[AuditEntry]:
-        return self.entries[after : after + limit]
+    @property
+    def documents(self) -> Mapping[str, Document]:
+        return self._documents
 
-    async def watch(self, prefix: str) -> AsyncIterator[str]:
-        seen = len(self.puts)
-        while True:
-            for name in self.puts[seen:]:
-                seen += 1
-                if name.startswith(prefix):
-                    yield name
-            await asyncio.sleep(0)
+    @property
+    def entries(self) -> Sequence[AuditEntry]:
+        return self._audit
 
 
 class FakeRegistry:
@@ -114,77 +100,20 @@ class FakeRegistry:
             await asyncio.sleep(0)
 
 
-class FakeTraffic:
-    """A list of entries; an offset is its length."""
-
-    def __init__(self) -> None:
-        self.entries: list[Entry[TrafficRecord]] = []
-        self.written = asyncio.Event()
-
-    def write(self, *records: TrafficRecord) -> None:
-        for record in records:
-            number = len(self.entries)
-            self.entries.append(Entry(record, number * 1_000_000, Place("g", 1, number)))
-        self.written.set()
-
-    async def read(self, after: Offset, limit: int) -> Batch[TrafficRecord]:
-        first = int(after or b"0")
-        entries = self.entries[first : first + limit]
-        return Batch(entries, Offset(str(first + len(entries)).encode()))
-
-    async def wait(self, after: Offset, timeout_seconds: float) -> None:
-        while int(after or b"0") >= len(self.entries):
-            self.written.clear()
-            await self.written.wait()
-
-    async def seek(self, time_ns: int) -> Offset:
-        return Offset(b"")
-
-    async def end(self) -> Offset:
-        return Offset(str(len(self.entries)).encode())
-
-    async def lag_seconds(self, after: Offset) -> float:
-        return 0.0
-
-    async def trim(self, before: Offset) -> None:
-        raise NotImplementedError
-
-
-class FakeTee:
-    """Keeps what was flushed."""
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-
-    def offer(self, record: Record) -> None:
-        self.records.append(record)
-
-    def flush(self) -> bool:
-        return True
-
-    async def synced(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        return
-
-    @property
-    def actions(self) -> list[str]:
-        return [record.action for record in self.records if isinstance(record, Decision)]
-
-
 @dataclass
 class World:
     """Everything of one model, with the steps that tests repeat."""
 
-    config: FakeConfig = field(default_factory=FakeConfig)
-    registry: FakeRegistry = field(default_factory=FakeRegistry)
-    traffic: FakeTraffic = field(default_factory=FakeTraffic)
-    tee: FakeTee = field(default_factory=FakeTee)
     clock: ManualClock = field(default_factory=ManualClock)
+    registry: FakeRegistry = field(default_factory=FakeRegistry)
     requests: int = 0
 
     def __post_init__(self) -> None:
+        stores = connect_memory(self.clock)
+        self.config = WatchedConfig(self.clock)
+        self.traffic, self.control = stores.traffic, stores.control
+        self.tee = stores.open_tee("control", "control")
+        self._serving = stores.open_tee("traffic", "g")
         self.writer = RouteWriter(self.config, self.clock)
         salts = (f"salt-{number}" for number in range(1_000_000))
         self.operations = Operations(
@@ -235,6 +164,10 @@ class World:
     def rollout(self) -> Rollout:
         return msgspec.json.decode(self.config.documents[rollout_name(MODEL)].body, type=Rollout)
 
+    def is_in(self, phase: Phase) -> bool:
+        """True when the rollout is in this phase."""
+        return self.rollout.phase is phase
+
     def condition(self, number: int) -> Condition:
         document = self.config.documents.get(condition_name(VersionId(MODEL, number)))
         return msgspec.json.decode(document.body, type=Condition) if document else Condition()
@@ -246,17 +179,32 @@ class World:
                 return
         raise AssertionError("the controller never comes to rest")
 
+    def write_traffic(self, *records: TrafficRecord) -> None:
+        """Records of a serving process."""
+        for record in records:
+            self._serving.offer(record)
+        self._serving.flush()
+
+    async def decisions(self) -> list[Decision]:
+        """Every decision record so far."""
+        batch = await self.control.read(START, 1000)
+        return [entry.record for entry in batch.entries if isinstance(entry.record, Decision)]
+
+    async def actions(self) -> list[str]:
+        """What was decided so far."""
+        return [decision.action for decision in await self.decisions()]
+
     def serve(self, version: int, failed: bool = False, predicted: int = 1, label: int | None = None) -> None:
         """One request answered by `version` under the present route, with its shadow copies and its label."""
         self.requests += 1
         request = f"r{self.requests}"
         route = self.route
         role = Role.CHAMPION if version == route.champion else Role.CANARY
-        self.traffic.write(self.answer(request, version, role, failed, predicted))
+        self.write_traffic(self.answer(request, version, role, failed, predicted))
         for shadow in route.shadows:
-            self.traffic.write(self.answer(request, shadow.version, Role.SHADOW))
+            self.write_traffic(self.answer(request, shadow.version, Role.SHADOW))
         if label is not None:
-            self.traffic.write(Feedback(request, 0, label))
+            self.write_traffic(Feedback(request, 0, label))
 
     def serve_pairs(
         self, count: int, shadow_predicted: int = 1, shadow_failed: bool = False, label: int | None = None
@@ -265,12 +213,12 @@ class World:
         for _ in range(count):
             self.requests += 1
             request = f"r{self.requests}"
-            self.traffic.write(self.answer(request, self.route.champion, Role.CHAMPION))
+            self.write_traffic(self.answer(request, self.route.champion, Role.CHAMPION))
             for shadow in self.route.shadows:
                 record = self.answer(request, shadow.version, Role.SHADOW, shadow_failed, shadow_predicted)
-                self.traffic.write(record)
+                self.write_traffic(record)
             if label is not None:
-                self.traffic.write(Feedback(request, 0, label))
+                self.write_traffic(Feedback(request, 0, label))
 
     def answer(self, request: str, version: int, role: Role, failed: bool = False, predicted: int = 1) -> Prediction:
         """One record as a serving process writes it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -98,8 +99,10 @@ def test_the_verdict_names_the_guard_and_the_counts() -> None:
 def test_a_guard_fails_at_its_limit_and_not_before(field: str, limit: float) -> None:
     """1/alpha of the guard; quality shares its alpha between pairs (nine parts) and the split (one part)."""
     below = 0.99 if field in {"errors", "slow"} else 0.9
-    assert assess(Compared(**{field: math.log(limit * below)}), GUARDS).result == "inconclusive"
-    assert assess(Compared(**{field: math.log(limit * 1.01)}), GUARDS).result == "fail"
+    almost: dict[str, Any] = {field: math.log(limit * below)}
+    enough: dict[str, Any] = {field: math.log(limit * 1.01)}
+    assert assess(Compared(**almost), GUARDS).result == "inconclusive"
+    assert assess(Compared(**enough), GUARDS).result == "fail"
 
 
 def test_hard_stop_needs_a_healthy_champion() -> None:

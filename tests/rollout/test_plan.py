@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from gateway.documents.lease import Condition
 from gateway.documents.policy import Policy
 from gateway.documents.rollout import Phase, Rollout, Step
-from gateway.documents.route import Route, with_shadow, with_weights
+from gateway.documents.route import Canary, Route, Shadow, with_shadow, with_weights
 from gateway.errors import InvalidConfig, NotAllowed
 from gateway.names import ModelName
 from gateway.registry.manifest import GateReport, Lineage, Manifest
@@ -153,16 +153,17 @@ def test_the_route_of_each_phase() -> None:
 
 def test_other_challengers_stay_where_people_put_them() -> None:
     """A rollout moves its own version only."""
-    route = Route(champion=1, canaries=[{"version": 9, "weight": 10}], shadows=[{"version": 8}], salt="s")
+    route = Route(champion=1, canaries=(Canary(version=9, weight=10),), shadows=(Shadow(version=8),), salt="s")
     promoted = next_route(PROMOTED, with_weights(route, {2: 5}), "new")
     assert {9, 8} <= promoted.challengers
     with pytest.raises(InvalidConfig):
-        next_route(CANARY, Route(champion=1, canaries=[{"version": 9, "weight": 98}]), "new")
+        next_route(CANARY, Route(champion=1, canaries=(Canary(version=9, weight=98),)), "new")
 
 
 def _manifest(number: int, **fields: Any) -> Manifest:
     lineage = Lineage(source="job", data_digest="d", alert=fields.pop("alert", ""))
-    return Manifest(**{"model": "m", "number": number, "lineage": lineage, "gate": GateReport(passed=True)} | fields)
+    made = Manifest(model="m", number=number, lineage=lineage, gate=GateReport(passed=True))
+    return replace(made, **fields)
 
 
 @pytest.mark.parametrize(

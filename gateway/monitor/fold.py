@@ -64,6 +64,7 @@ class _Block:
         self._state = state
         self._context = context
         self._watches: dict[str, Watch] = {}
+        self._policies: dict[str, Policy] = {}
         self._known = dict(context.waiting)
         self._early: dict[str, Sequence[Early]] = dict(context.early)
         self._changed: dict[str, WaitingPrediction] = {}
@@ -121,8 +122,8 @@ class _Block:
         if not model:
             return None
         if model not in self._watches:
-            policy, versions = self._context.policy(model).monitoring, self._context.versions.get(model, {})
-            self._watches[model] = Watch(model, self._state.of(model), policy, versions)
+            policy, versions = self._policy(model), self._context.versions.get(model, {})
+            self._watches[model] = Watch(model, self._state.of(model), policy.monitoring, versions)
         return self._watches[model]
 
     def _join(self, entry: Entry[TrafficRecord], watch: Watch | None) -> Joined:
@@ -162,7 +163,12 @@ class _Block:
         return answers(record.outputs, version.spec if version is not None else None, record.rows)
 
     def _wait_ns(self, model: str) -> int:
-        return int(self._context.policy(model).labels.wait * 1e9)
+        return int(self._policy(model).labels.wait * 1e9)
+
+    def _policy(self, model: str) -> Policy:
+        if model not in self._policies:  # making a default policy costs as much as folding an entry
+            self._policies[model] = self._context.policy(model)
+        return self._policies[model]
 
 
 def _answer_label(row: LabelledRow, entry: Entry[TrafficRecord]) -> Label:

@@ -286,7 +286,7 @@ def _watched(reference: Reference) -> list[Watched]:
         for score in column.scores:
             quality = score.name in ("range", "missing", "unseen")
             group = _PREDICTION if of_prediction else _QUALITY if quality else _INPUTS
-            margin = _margin(score, reference.rows)
+            margin = _margin(score, column.rows or reference.rows)
             low, high = max(0.0, score.mean - margin), min(1.0, score.mean + margin)
             found.append(Watched(place, score, group, low, high, _bets(score, low, high)))
     return found

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -58,11 +59,13 @@ class ColumnReference(Struct, frozen=True, kw_only=True):
 
     kind: numeric | categorical. quantiles: 257 ascending values, empty for a column that never had a number.
     low, high: span of the reference and the contract together. deviation: standard deviation of the values.
-    categories: known values as text, most frequent first; shares: of all rows, in the same order.
+    categories: known values as text, most frequent first; shares: of all rows, in the same order. rows: how many
+    the column was measured on; predictions may cover fewer than the features.
     """
 
     name: str
     kind: str
+    rows: int = 0
     missing: float = 0.0
     quantiles: tuple[float, ...] = ()
     low: float | None = None
@@ -109,6 +112,8 @@ def build_reference(
 
     predictions: class labels or numbers, one a row. scores: a number or a probability row each, see `score_of`.
     prediction_kind: class, score or value as in the manifest; left out, fractions tell values from classes.
+    Predictions and scores must be of rows that the version was not fitted on, else the first live answers look moved
+    (fewer than `rows` are fine).
     Raises InvalidConfig when there are no rows or their width is not the number of features.
     """
     if not rows or any(len(row) != len(features) for row in rows):
@@ -263,7 +268,11 @@ def _numeric(name: str, values: FloatArray, contract: Feature | None) -> ColumnR
     absent = np.isnan(values).astype(np.float64)
     if not known.size:
         return ColumnReference(
-            name=name, kind="numeric", missing=float(absent.mean()), scores=(_score("missing", absent),)
+            name=name,
+            kind="numeric",
+            rows=values.size,
+            missing=float(absent.mean()),
+            scores=(_score("missing", absent),),
         )
     quantiles = np.quantile(known, np.linspace(0, 1, QUANTILES))
     low, high = float(known.min()), float(known.max())
@@ -283,6 +292,7 @@ def _numeric(name: str, values: FloatArray, contract: Feature | None) -> ColumnR
     return ColumnReference(
         name=name,
         kind="numeric",
+        rows=values.size,
         missing=float(absent.mean()),
         quantiles=tuple(quantiles.tolist()),
         low=low,
@@ -306,6 +316,7 @@ def _categorical(name: str, values: list[Any], contract: Feature | None) -> Colu
     return ColumnReference(
         name=name,
         kind="categorical",
+        rows=len(values),
         missing=float(absent.mean()),
         categories=tuple(known),
         shares=tuple(counts[text] / len(values) for text in known),
@@ -326,11 +337,16 @@ def _score(name: str, values: FloatArray, code: int = -1) -> Score:
 def _encode(column: ColumnReference, values: Sequence[Any]) -> FloatArray:
     if column.kind == "numeric":
         return np.array([_number(value) for value in values], dtype=np.float64)
-    codes = {text: float(code) for code, text in enumerate(column.categories)}
+    codes = _codes(column.categories)
     return np.array(
         [math.nan if _is_missing(value) else codes.get(category(value), UNSEEN) for value in values],
         dtype=np.float64,
     )
+
+
+@lru_cache(maxsize=1000)
+def _codes(categories: tuple[str, ...]) -> dict[str, float]:
+    return {text: float(code) for code, text in enumerate(categories)}
 
 
 def _is_missing(value: Any) -> bool:

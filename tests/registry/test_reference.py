@@ -170,3 +170,9 @@ def test_the_manifest_decides_whether_whole_numbers_are_classes() -> None:
     numbers = list(range(20))
     assert build_reference(feature, rows, numbers).prediction[0].kind == "categorical"
     assert build_reference(feature, rows, numbers, prediction_kind="value").prediction[0].kind == "numeric"
+
+
+def test_a_column_knows_how_many_rows_it_was_measured_on() -> None:
+    """Predictions of unseen rows are fewer than rows; their margins must be wider."""
+    found = build_reference([Feature(name="x")], [[float(place)] for place in range(50)], [0, 1] * 5, [0.1, 0.9] * 5)
+    assert [column.rows for column in found.columns] == [50, 10, 10]

@@ -17,7 +17,7 @@ import onnx
 from gateway.errors import CorruptPackage, ExecutionError
 from gateway.execution.admission_server import Findings
 from gateway.execution.inspection import class_labels, known_texts, parse, printable, reasons_against, repaired
-from gateway.execution.session import classes_of_maps, open_session, run_session, warm_up_rows_of
+from gateway.execution.session import OUT_OF_MEMORY, classes_of_maps, open_session, run_session, warm_up_rows_of
 from gateway.execution.signature import (
     Described,
     Refusal,
@@ -98,6 +98,8 @@ def _first_that_runs(
             failure = failure or error
         else:
             return answers, [row] if row else []
+    if failure is not None and str(failure) == OUT_OF_MEMORY:
+        raise Refusal(f"{OUT_OF_MEMORY} for a check ({_cause(failure)})")
     cause = "" if failure is None else f" ({_cause(failure)})"
     raise Refusal(
         f"the model does not run on made-up inputs{cause}; if it needs real ones, publish it with a reference sample"
@@ -150,6 +152,7 @@ def _cause(error: ExecutionError) -> str:
     text = " ".join(str(error.__cause__ or error).split())
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", text)
     text = re.sub(r"(/[\w.+-]+){2,}/?(:\d+)?|\b[\w./]+\.(cc|h|cpp):\d+", "", text)
+    text = re.sub(r"([\w*&:]+ )?\bonnxruntime::.*?\)\s+(?=[A-Za-z_])", "", text)  # the C++ function that complains
     return printable(text, 300).strip()
 
 

@@ -142,11 +142,18 @@ def run_session(session: Any, names: list[str], tensors: Tensors) -> list[Any]:
         answers: list[Any] = session.run(names, tensors)
     except MemoryError as error:
         raise ExecutionError(OUT_OF_MEMORY) from error
-    except _INPUT_ERRORS as error:
-        raise ExecutionError(WRONG_INPUTS) from error
     except _RUN_ERRORS as error:
-        raise ExecutionError(OUT_OF_MEMORY if "allocate" in str(error) else CAN_NOT_RUN) from error
+        raise ExecutionError(_text_of(error)) from error
     return answers
+
+
+def _text_of(error: Exception) -> str:
+    """The catalogue's text for what the runtime raised."""
+    text = str(error)
+    if "Failed to allocate" in text or "bad allocation" in text or "bad_alloc" in text:
+        return OUT_OF_MEMORY
+    is_refused_at_the_door = isinstance(error, _INPUT_ERRORS) and "while running" not in text
+    return WRONG_INPUTS if is_refused_at_the_door else CAN_NOT_RUN
 
 
 def classes_name(columns: str) -> str:

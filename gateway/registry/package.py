@@ -1,8 +1,8 @@
 """The files of one version in a directory: `model.onnx`, `manifest.json`, `reference.json` and what else ships with it.
 
-Every file besides the manifest is listed there with its SHA-256; the manifest's own `digest` covers the model and the
-contract. File names are fixed here or checked against one pattern: none is ever built from what a user wrote. Must
-not know where packages are kept (that is a store's business), nor what a model computes.
+Every file besides the manifest is listed there with its SHA-256; the manifest's `digest` covers the model and the
+contract, its `checksum` its own text. File names are fixed here or checked against one pattern: none is ever built
+from what a user wrote. Must not know where packages are kept (a store's business), nor what a model computes.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ WARMUP_FILE = "warmup.json"
 """Rows that the model is known to run, for a package without a reference: {"warmup": [[...]]}."""
 
 FORMAT = 1
+_CHECKSUM_KEY = b'\n  "checksum": '
+_NO_CHECKSUM = "0" * 64
 _FILE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,60}\.[a-z]{2,8}")
 _NOTHING: Mapping[str, bytes] = MappingProxyType({})
 
@@ -56,6 +58,7 @@ def write_package(
         digest=package_digest(model, manifest),
         size_bytes=len(model),
         files={name: _sha256(content) for name, content in files.items()},
+        format=FORMAT,
     )
     for name, content in files.items():
         (directory / name).write_bytes(content)
@@ -105,8 +108,10 @@ def package_digest(model: bytes, manifest: Manifest) -> str:
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """The text of `manifest.json`, one key a line."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    """The text of `manifest.json`, one key a line; its last, `checksum`, covers every byte of the text."""
+    fields = {**msgspec.to_builtins(manifest), "checksum": _NO_CHECKSUM}
+    text = msgspec.json.format(msgspec.json.encode(fields), indent=2) + b"\n"
+    return _with_checksum(text, _sha256(text))
 
 
 def decode_manifest(body: bytes) -> Manifest:
@@ -116,10 +121,16 @@ def decode_manifest(body: bytes) -> Manifest:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptPackage(f"{MANIFEST_FILE}: {error}") from error
     if manifest.format != FORMAT:
-        raise CorruptPackage(
-            f"{MANIFEST_FILE}: format {manifest.format} is not known here; this gateway reads {FORMAT}"
-        )
+        raise CorruptPackage(f"{MANIFEST_FILE}: format {manifest.format} is not known; this gateway reads {FORMAT}")
+    blank = _with_checksum(body, _NO_CHECKSUM)
+    if _with_checksum(blank, _sha256(blank)) != body:
+        raise CorruptPackage(f"{MANIFEST_FILE}: its text does not match its checksum")
     return manifest
+
+
+def _with_checksum(text: bytes, checksum: str) -> bytes:
+    start, key, _ = text.rpartition(_CHECKSUM_KEY)
+    return start + key + f'"{checksum}"\n}}\n'.encode()
 
 
 def _set_fields(value: msgspec.Struct) -> dict[str, Any]:

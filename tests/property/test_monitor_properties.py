@@ -42,7 +42,7 @@ def test_the_stream_has_alerts_of_several_kinds() -> None:
 
 
 @given(sizes)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_any_block_sizes_give_the_same_alerts_and_figures(cuts: list[int]) -> None:
     state, alerts, _ = folded(eventful(), cuts)
     assert alerts == whole()

@@ -28,8 +28,8 @@ from gateway.registry.package import MODEL_FILE, read_files
 from gateway.registry.reference import REFERENCE_FILE
 from gateway.registry.registry import Registry
 from gateway.retraining.book import JobBook
-from gateway.retraining.job import PACKAGE_DIRECTORY, JobResult, JobSpec, read_result, write_whole
 from gateway.retraining.launch import TIMED_OUT, JobServer, Order
+from gateway.retraining.spec import PACKAGE_DIRECTORY, JobResult, JobSpec, read_result, write_whole
 from gateway.retraining.window import trained_until_ns
 from gateway.settings import Settings
 

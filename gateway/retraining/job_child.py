@@ -23,8 +23,9 @@ from pathlib import Path
 
 from msgspec import json
 
-from gateway.retraining.job import JobSpec, run_job
+from gateway.retraining.job import run_job
 from gateway.retraining.launch import Order
+from gateway.retraining.spec import JobSpec
 
 _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG, prctl(2)
 _NICENESS = 10
@@ -52,7 +53,6 @@ def main(parent: int) -> None:
 def preload() -> None:
     """Import what jobs use and run a tiny one through, so that nothing is imported late."""
     import numpy as np
-    import onnxruntime  # noqa: F401
     import sklearn.impute
     import sklearn.preprocessing  # noqa: F401
     from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier  # noqa: F401

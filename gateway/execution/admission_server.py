@@ -100,9 +100,10 @@ def main() -> None:
 def _answer(question: Question, parent: int) -> bytes | None:
     """The child's findings, or a refusal that says how it ended; None when the gateway is gone."""
     receiving, sending = os.pipe()
+    server = os.getpid()
     child = os.fork()
     if child == 0:
-        _be_child(question, sending)
+        _be_child(question, sending, server)
     os.close(sending)
     try:
         answer = read_frame(receiving, question.seconds, parent)
@@ -131,11 +132,13 @@ def _ending(question: Question, status: int, is_late: bool) -> str:
     return f"the check was killed; the model may need more than {question.memory_bytes} bytes of memory"
 
 
-def _be_child(question: Question, sending: int) -> None:
+def _be_child(question: Question, sending: int, server: int) -> None:
     """Check the model and end. Never returns."""
     status = 1
     try:
         _limit(question)
+        if os.getppid() != server:  # it died before this process asked to die with it
+            os._exit(1)
         write_all(sending, frame(_findings(question, sending)))
         status = 0
     finally:

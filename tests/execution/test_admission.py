@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -226,29 +227,28 @@ def test_checks_from_several_threads_queue_up(tmp_path: Path, server: AdmissionS
     assert len({manifest.digest for manifest in asyncio.run(publish_all())}) == 1
 
 
-def is_running(process_id: int) -> bool:
-    try:
-        state = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
+class Watched:
+    """A process that is not ours to wait for, held so that its number can not come to mean another one."""
+
+    def __init__(self, process_id: int) -> None:
+        self._descriptor = os.pidfd_open(process_id)
+
+    def ends(self) -> bool:
+        """True when the process has ended, or ends within ten seconds."""
+        ready, _, _ = select.select([self._descriptor], [], [], 10)
+        os.close(self._descriptor)
+        return bool(ready)
 
 
-def children_of(process_id: int) -> list[int]:
-    try:
-        return [int(text) for text in Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()]
-    except OSError:
-        return []
-
-
-def until(holds: Any) -> bool:
-    """True once it holds; polls, because the processes asked about are not ours to wait for."""
+def child_of(server: AdmissionServer) -> Watched:
+    """The child of a check that has just been asked for; there is no event to wait for, so this looks again."""
     ends = time.monotonic() + 10
-    while not holds():
-        if time.monotonic() > ends:
-            return False
-        os.sched_yield()
-    return True
+    while time.monotonic() < ends:
+        own = server.process_id
+        if own is not None and (found := Path(f"/proc/{own}/task/{own}/children").read_text().split()):
+            return Watched(int(found[0]))
+        select.select([], [], [], 0.002)
+    raise AssertionError("no child was started")
 
 
 def test_the_server_starts_again_after_it_died_and_its_child_dies_with_it(tmp_path: Path) -> None:
@@ -258,19 +258,18 @@ def test_the_server_starts_again_after_it_died_and_its_child_dies_with_it(tmp_pa
 
         async def kill_during_a_check() -> None:
             check = asyncio.create_task(admit_async(endless, DRAFT, tmp_path / "no", LIMITS, None, own))
-            assert await asyncio.to_thread(until, lambda: own.process_id and children_of(own.process_id))
+            child = await asyncio.to_thread(child_of, own)
             assert own.process_id is not None
-            (child,) = children_of(own.process_id)
             os.kill(own.process_id, signal.SIGKILL)
             with pytest.raises(AdmissionRefused, match="broke off"):
                 await check
-            assert await asyncio.to_thread(until, lambda: not is_running(child))
+            assert await asyncio.to_thread(child.ends)
 
         asyncio.run(kill_during_a_check())
         assert admit(IDENTITY, DRAFT, tmp_path / "p", LIMITS, server=own).digest
-        last = own.process_id
-    assert last is not None
-    assert until(lambda: not is_running(last))
+        assert own.process_id is not None
+        last = Watched(own.process_id)
+    assert last.ends()
 
 
 def test_the_server_does_not_outlive_a_gateway_that_was_killed(tmp_path: Path) -> None:
@@ -294,10 +293,9 @@ sys.stdin.read()
         cwd=Path(__file__).parents[2],
     ) as gateway:
         assert gateway.stdout is not None
-        process_id = int(gateway.stdout.readline())
-        assert is_running(process_id)
+        server = Watched(int(gateway.stdout.readline()))
         gateway.kill()
-    assert until(lambda: not is_running(process_id))
+    assert server.ends()
 
 
 def test_without_a_server_one_is_started_for_the_call(tmp_path: Path) -> None:

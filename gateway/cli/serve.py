@@ -85,6 +85,9 @@ def demo(
     rows_per_second: Annotated[float | None, typer.Option(help="speed of the replay [as fast as answers come]")] = None,
     data: Annotated[Path | None, typer.Option(help="its data directory [a temporary one]")] = None,
     workers: Annotated[int, typer.Option(help="serving processes", min=1)] = 1,
+    acknowledged: Annotated[
+        Path | None, typer.Option(help="file for the id of every answered row, a line each")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the whole loop on a real stream: train, serve, watch, retrain, roll out, roll back."""
@@ -98,5 +101,6 @@ def demo(
         data=data,
         rows=rows,
         workers=workers,
+        acknowledged=acknowledged,
     )
     raise typer.Exit(code)

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,10 @@ _SERVE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for. rows: how many rows of the stream to use, the first 2,000 included; None: all."""
+    """What was asked for. rows: how many rows of the stream to use, the first 2,000 included; None: all.
+
+    acknowledged: a file that gets the id of every answered row, a line each, as soon as it is answered.
+    """
 
     rows: int | None = None
     rows_per_second: float | None = None
@@ -57,6 +60,7 @@ class Options:
     workers: int = 1
     keep: bool = False
     as_json: bool = False
+    acknowledged: Path | None = None
 
 
 def main(
@@ -68,6 +72,7 @@ def main(
     data: Path | None,
     rows: int | None = None,
     workers: int = 1,
+    acknowledged: Path | None = None,
 ) -> int:
     """Run the demo; the exit code: 0, 1 when something is not as it should be, 130 when it was interrupted."""
     options = Options(
@@ -77,6 +82,7 @@ def main(
         workers=workers,
         keep=keep,
         as_json=as_json,
+        acknowledged=acknowledged,
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_until_interrupted(options))
@@ -149,25 +155,28 @@ class Run:
 
     async def whole(self) -> Result:
         """Everything, from the first version to the last act."""
+        async with (
+            AsyncClient(f"http://{self.server.admin}", token=self.server.token) as admin,
+            Client(self.server.listen) as hot,
+        ):
+            with _noting(self.options.acknowledged) as note:
+                return await self._acts(admin, hot, note)
+
+    async def _acts(self, admin: AsyncClient, hot: Client, note: Callable[[str], None]) -> Result:
         tally, score, pause = Tally(), Score(), Pause(self.clock)
-        admin_url = f"http://{self.server.admin}"
-        async with AsyncClient(admin_url, token=self.server.token) as admin, Client(self.server.listen) as hot:
-            first = await self._publish_first()
-            sender = Sender(hot, tally, self.clock, model=MODEL, run=f"demo{first}")
-            stream = self.rows[FIRST_ROWS:]
-            frozen = await never_retrained(stream, sender, first)
-            if frozen is None:
-                raise GatewayError(f"the first version did not answer: {'; '.join(tally.failures)}")
-            watch = Watch(admin, MODEL, pause, self.clock)
-            async with _watching(watch):
-                seconds = await self._stream(stream, sender, score, pause, watch)
-                seconds -= pause.seconds
-                encore = Encore(self.rows)
-                stage = Stage(
-                    self.server, self.folder, MODEL, admin, sender, watch, pause, self.clock, encore, self._say
-                )
-                bad, reason = await self._last_act(stage)
-            view = await watch.look()
+        first = await self._publish_first()
+        sender = Sender(hot, tally, self.clock, model=MODEL, run=f"demo{first}", acknowledged=note)
+        stream = self.rows[FIRST_ROWS:]
+        frozen = await never_retrained(stream, sender, first)
+        if frozen is None:
+            raise GatewayError(f"the first version did not answer: {'; '.join(tally.failures)}")
+        watch = Watch(admin, MODEL, pause, self.clock)
+        async with _watching(watch):
+            seconds = await self._stream(stream, sender, score, pause, watch) - pause.seconds
+            encore = Encore(self.rows)
+            stage = Stage(self.server, self.folder, MODEL, admin, sender, watch, pause, self.clock, encore, self._say)
+            bad, reason = await self._last_act(stage)
+        view = await watch.look()
         return Result(
             rows=score.rows,
             accuracy=score.accuracy,
@@ -249,6 +258,16 @@ class Run:
 
     def _say(self, what: str) -> None:
         self.console.print(what, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _noting(file: Path | None) -> Iterator[Callable[[str], None]]:
+    """What takes the id of every answered row: a line in the file each, or nothing."""
+    if file is None:
+        yield lambda request_id: None
+        return
+    with file.open("w", buffering=1) as lines:
+        yield lambda request_id: print(request_id, file=lines)
 
 
 @contextlib.asynccontextmanager

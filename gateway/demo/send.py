@@ -114,7 +114,8 @@ class Sender:
     """Speaks `POST /predict` and `POST /feedback` for one model.
 
     run: starts every request id, so that two runs against one gateway never share one. output: the output that
-    holds the class. patience_seconds: how long a request is retried while connections fail.
+    holds the class. patience_seconds: how long a request is retried while connections fail. acknowledged: told the id
+    of every answered row.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Sender:
         run: str,
         output: str = "label",
         patience_seconds: float = 60.0,
+        acknowledged: Callable[[str], None] = lambda request_id: None,
     ) -> None:
         self._client = client
         self._tally = tally
@@ -135,6 +137,7 @@ class Sender:
         self._run = run
         self._output = output
         self._patience_seconds = patience_seconds
+        self._acknowledged = acknowledged
 
     async def predict(self, row: Row) -> tuple[str, int] | None:
         """The id that was answered and the predicted class; None when the request failed."""
@@ -153,6 +156,7 @@ class Sender:
         except (msgspec.DecodeError, LookupError, AssertionError):
             self._tally.fail(f"/predict answered {reply.body[:200]!r}")
             return None
+        self._acknowledged(answer.id)
         self._tally.by_version[answer.version] = self._tally.by_version.get(answer.version, 0) + 1
         return answer.id, label
 

@@ -76,6 +76,16 @@ async def test_a_broken_connection_is_retried_with_a_fresh_id(client: Client, fa
     assert (tally.failed, tally.retried) == (0, 3)
 
 
+async def test_every_answered_id_is_told_and_no_other(client: Client, fake: Any) -> None:
+    """Whoever kills processes meanwhile compares these ids with the journal."""
+    fake.broken, fake.refused = 1, [503]
+    told: list[str] = []
+    sender = Sender(client, Tally(), ManualClock(), model="electricity", run="r", acknowledged=told.append)
+    for row in ROWS[:3]:
+        await sender.predict(row)
+    assert told == ["r-2", "r-3"]
+
+
 async def test_a_request_that_is_never_answered_fails(client: Client, fake: Any) -> None:
     """Retrying for ever would hide an outage."""
     fake.broken = 1000

@@ -14,6 +14,7 @@ from gateway.journal.spool import SpoolWriter
 from gateway.settings import Settings
 from gateway.stores import connect
 from gateway.stores.embedded.journal import SpoolJournal, Stream
+from gateway.stores.embedded.spools import SpoolReader
 from tests.journal.making import alert, noted, prediction
 from tests.stores.running import lines_until_killed, program
 
@@ -189,3 +190,44 @@ def test_a_stream_that_nobody_wrote_is_empty(tmp_path: Path) -> None:
     assert stream.end() == START
     assert not stream.has_news(START, look=True)
     stream.close()
+
+
+def test_trim_at_any_place_takes_nothing_behind_it(tmp_path: Path) -> None:
+    """Promise 6, at each border of the segments."""
+    for upto in range(8):
+        home = tmp_path / str(upto)
+        writer = _writer(home, segment_bytes=100)
+        for number in range(7):
+            writer.append([b"%020d" % number])
+        writer.close()
+        stream = _stream(home)
+        whole, _ = stream.read(START, 100)
+        _, offset = stream.read(START, upto) if upto else ([], START)
+        stream.trim(offset)
+        left, _ = stream.read(START, 100)
+        # Two records lie in each segment; the seventh is alone in the last.
+        assert left == whole[7 if upto == 7 else upto // 2 * 2 :]
+        stream.close()
+
+
+def test_damage_in_a_live_spool_is_judged_only_behind_the_watermark(tmp_path: Path) -> None:
+    """A write that is just happening looks like damage: its successor may be visible before it is."""
+    writer = _writer(tmp_path)
+    writer.append([b"one"])
+    writer.append([b"two"])
+    writer.append([b"three"])
+    (segment,) = writer.directory.glob("*.seg")
+    with segment.open("r+b") as file:
+        file.seek(27 + 25)
+        file.write(b"\xff")
+    lost: list[int] = []
+    reader = SpoolReader(writer.directory, "a", 1, lost.append)
+    floor = reader.probe()
+    assert floor is not None
+    assert [record.payload for record in reader.records(0, floor - 1)] == [b"one"]
+    assert lost == []
+    assert [record.payload for record in reader.records(1, floor)] == [b"three"]
+    assert [record.payload for record in reader.records(1, floor)] == [b"three"]
+    assert lost == [1]
+    reader.close()
+    writer.close()

@@ -7,6 +7,7 @@ dies in between is continued by the next one. Decides nothing: `plan` did.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
@@ -27,11 +28,12 @@ from gateway.registry.registry import Registry
 from gateway.rollout.change import Changed, RouteWriter
 from gateway.rollout.evidence import RULE, Verdict
 from gateway.rollout.plan import MOVES_ROUTE, Act, Action, next_rollout, next_route
-from gateway.rollout.present import Present, find, read_present
+from gateway.rollout.present import Present, find, read_present, read_rollout
 
 T = TypeVar("T")
 
 _ATTEMPTS = 8
+FINISH_SECONDS = 2.0
 _ENDS = frozenset({Act.PROMOTE, Act.ROLL_BACK, Act.RESTORE})
 
 
@@ -53,6 +55,7 @@ class Rollouts:
         self._writer = writer
         self._clock = clock
         self._draw_salt = draw_salt
+        self._acting: Counter[ModelName] = Counter()
 
     async def present(self, model: ModelName, before: Present | None = None) -> Present:
         """Everything there is to know of a model now; manifests and conditions are those of `before`, if given."""
@@ -63,6 +66,17 @@ class Rollouts:
 
         A version that a serving process refuses is rolled back with the refusal as the reason.
         """
+        self._acting[present.model] += 1
+        try:
+            return await self._apply(present, action, actor)
+        finally:
+            self._acting[present.model] -= 1
+
+    def is_acting(self, model: ModelName) -> bool:
+        """True while an act of this process is under way: what it announced needs nobody to continue it."""
+        return self._acting[model] > 0
+
+    async def _apply(self, present: Present, action: Action, actor: str) -> Rollout:
         rollout, route = present.rollout, present.route
         assert rollout is not None
         assert route is not None
@@ -85,13 +99,30 @@ class Rollouts:
             return await self._give_up(present, announced, Act.ROLL_BACK, f"hard_stop: {refusal}", actor)
         except InvalidConfig as error:
             return await self._give_up(present, announced, Act.PAUSE, str(error), actor)
+        except RevisionConflict:
+            return await self._finished_by_another(present.model, after)
         written = replace(after, pending=0, written=done.revision)
         # The record comes first: a process that dies here writes it once more, with the same id.
         self.record(written, act, written.reason, {"by": actor, "accepted": done.accepted})
-        await self._put_rollout(written, announced, None)
+        try:
+            await self._put_rollout(written, announced, None)
+        except RevisionConflict:
+            return await self._finished_by_another(present.model, after)
         if act in _ENDS:
             metrics.rollouts.labels(present.model, written.phase).inc()
         return written
+
+    async def _finished_by_another(self, model: ModelName, announced: Rollout) -> Rollout:
+        """The announced change, when another process saw it and carried it out first. Else RevisionConflict."""
+        until = self._clock.monotonic() + FINISH_SECONDS
+        while True:
+            stored, revision = await find(self._config, rollout_name(model), read_rollout)
+            is_same = stored is not None and _place(stored) == _place(announced)
+            if stored is not None and is_same and not stored.pending:
+                return stored
+            if not is_same or self._clock.monotonic() >= until:
+                raise RevisionConflict(rollout_name(model), announced.pending, revision)
+            await self._clock.sleep(0.01)
 
     async def note(self, present: Present, verdict: Verdict) -> None:
         """Write the newest figures into the rollout, for people to see. A lost race does not matter."""
@@ -130,7 +161,7 @@ class Rollouts:
         fresh = await self.present(present.model)
         if fresh.rollout_revision != announced:
             raise RevisionConflict(rollout_name(present.model), announced, fresh.rollout_revision)
-        return await self.apply(dataclasses.replace(fresh, rollout=rollout), action, actor)
+        return await self._apply(dataclasses.replace(fresh, rollout=rollout), action, actor)
 
     async def put(self, present: Present, rollout: Rollout, audit: AuditEntry | None) -> Rollout:
         """Write the rollout over the one that was read. Raises RevisionConflict."""
@@ -228,6 +259,10 @@ def act_of(rollout: Rollout) -> Act:
     if rollout.phase is Phase.ROLLED_BACK:
         return Act.ROLL_BACK
     return {Phase.SHADOW: Act.SHADOW, Phase.CANARY: Act.CANARY}.get(rollout.phase, Act.WRITE)
+
+
+def _place(rollout: Rollout) -> tuple[int, int, Phase, int]:
+    return rollout.number, rollout.version, rollout.phase, rollout.step
 
 
 def _id(rollout: Rollout) -> str:

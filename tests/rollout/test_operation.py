@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from gateway.documents.route import Canary, Route, Shadow
 from gateway.documents.store import condition_name
 from gateway.errors import InvalidConfig, NotAllowed, RevisionConflict, VersionNotFound
 from gateway.names import Revision, VersionId
+from gateway.rollout.change import Changed
 from gateway.rollout.operation import steps_of
 from tests.rollout.conftest import MODEL, World
 
@@ -239,3 +241,46 @@ async def test_freezing_is_audited_and_lifted(world: World) -> None:
     lifted = await world.operations.unfreeze(MODEL, "done", "ada")
     assert not lifted.frozen
     assert [entry.action for entry in world.config.entries[-2:]] == ["freeze", "unfreeze"]
+
+
+@pytest.mark.parametrize("place", ["here", "elsewhere"])
+async def test_a_controller_that_looks_during_a_persons_act_does_not_make_it_fail(
+    world: World, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """In this process it keeps out; in another it may confirm the change first, and the person is told it was done."""
+    await world.operations.start_rollout(MODEL, 2, "steps", "", "ada")
+    await world.settle()
+    controller = world.controller if place == "here" else world.controller_elsewhere()
+    change = world.writer.change
+
+    async def change_slowly(*arguments: Any) -> Changed:
+        done = await change(*arguments)
+        await controller.reconcile(MODEL)  # while the person's call waits for the acknowledgement
+        return done
+
+    monkeypatch.setattr(world.writer, "change", change_slowly)
+    rolled = await world.operations.roll_back(MODEL, "bad day", "ada")
+    assert rolled is not None
+    assert (rolled.phase, rolled.pending) == (Phase.ROLLED_BACK, 0)
+    assert world.route.challengers == frozenset()
+    assert [entry.actor for entry in world.config.entries if entry.action == "roll_back"] == ["ada"]
+    assert (await world.actions()).count("roll_back") == (1 if place == "here" else 2)
+    assert len({decision.id for decision in await world.decisions()}) == 3
+
+
+async def test_two_processes_that_write_the_same_act_do_it_once(world: World) -> None:
+    """The controller elsewhere sees the announcement before the route is written: one of both writes it."""
+    await world.operations.start_rollout(MODEL, 2, "steps", "", "ada")
+    await world.settle()
+    elsewhere = world.controller_elsewhere()
+    revision = world.revision
+    rolled, *_ = await asyncio.gather(
+        world.operations.roll_back(MODEL, "bad day", "ada"),
+        elsewhere.reconcile(MODEL),
+        elsewhere.reconcile(MODEL),
+        elsewhere.reconcile(MODEL),
+    )
+    assert rolled is not None
+    assert world.is_in(Phase.ROLLED_BACK)
+    assert len([entry for entry in world.config.entries if entry.action == "roll_back"]) == 1
+    assert world.revision > revision

@@ -300,3 +300,15 @@ sys.stdin.read()
 
 def test_without_a_server_one_is_started_for_the_call(tmp_path: Path) -> None:
     assert admit(IDENTITY, DRAFT, tmp_path / "p", LIMITS).digest == read_package(tmp_path / "p").digest
+
+
+def test_the_gateways_side_of_admission_loads_no_model_library() -> None:
+    """The CLI and the control process ask for checks; what parses and runs models lives in the server alone."""
+    program = (
+        "import sys, gateway.execution, gateway.execution.admission; "
+        "print(*sorted({'onnx', 'onnxruntime', 'sklearn'} & set(sys.modules)))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    )
+    assert found.stdout.split() == []

@@ -87,7 +87,8 @@ class Decision(Struct, frozen=True, array_like=True, tag="decision"):
     """What a controller decided and why, with everything needed to recompute it.
 
     actor: rollout | retraining.
-    action: rollout: start shadow canary promote roll_back hold pause restore; retraining: start refuse publish reject.
+    action: rollout: start shadow canary approve promote roll_back hold pause restore finish end;
+        retraining: start refuse publish reject.
     """
 
     id: str

@@ -189,6 +189,8 @@ class RolloutController:
 
     async def _move(self, known: _Model, present: Present, rollout: Rollout) -> float:
         assert present.route is not None
+        if rollout.pending and self._operations.rollouts.is_acting(present.model):
+            return GATHER_SECONDS
         watched = self._watch(known, present, rollout)
         has_more = await self._fold(watched)
         if has_more:

@@ -55,7 +55,7 @@ async def read_present(
 
     before: an earlier reading whose manifests and conditions are taken over.
     """
-    rollout, rollout_revision = await find(config, rollout_name(model), _rollout)
+    rollout, rollout_revision = await find(config, rollout_name(model), read_rollout)
     route, revision = await find(config, route_name(model), read_route)
     policy, _ = await find(config, policy_name(model), read_policy)
     freeze, _ = await find(config, freeze_name(model), _freeze)
@@ -96,7 +96,8 @@ async def find(config: ConfigStore, name: str, read: Callable[[bytes], T]) -> tu
     return read(document.body), document.revision
 
 
-def _rollout(body: bytes) -> Rollout:
+def read_rollout(body: bytes) -> Rollout:
+    """The rollout in a document's body."""
     return msgspec.json.decode(body, type=Rollout)
 
 

@@ -116,10 +116,17 @@ class World:
         self._serving = stores.open_tee("traffic", "g")
         self.writer = RouteWriter(self.config, self.clock)
         salts = (f"salt-{number}" for number in range(1_000_000))
-        self.operations = Operations(
-            self.config, self.registry, self.traffic, self.tee, self.writer, self.clock, lambda: next(salts)
-        )
+        self._draw_salt = lambda: next(salts)
+        self.operations = self._new_operations(self.writer)
         self.restart()
+
+    def _new_operations(self, writer: RouteWriter) -> Operations:
+        return Operations(self.config, self.registry, self.traffic, self.tee, writer, self.clock, self._draw_salt)
+
+    def controller_elsewhere(self) -> RolloutController:
+        """A controller of another process: it shares nothing but the stores."""
+        operations = self._new_operations(RouteWriter(self.config, self.clock))
+        return RolloutController(self.config, self.registry, self.traffic, operations, self.clock)
 
     def restart(self) -> None:
         """A new controller that remembers nothing."""

@@ -10,6 +10,7 @@ from gateway.documents.rollout import Phase
 from gateway.documents.store import rollout_name, route_name
 from gateway.errors import NotAllowed
 from gateway.journal.journal import Offset
+from gateway.rollout.controller import READ_ENTRIES
 from tests.rollout.conftest import MODEL, World
 
 
@@ -92,6 +93,16 @@ async def test_a_shadow_that_is_wrong_more_often_is_rolled_back(world: World) ->
     world.serve_pairs(19, shadow_predicted=0, label=1)
     await world.settle()
     assert (world.rollout.phase, world.rollout.reason.split(":")[0]) == (Phase.ROLLED_BACK, "quality")
+
+
+async def test_all_traffic_is_looked_at_before_anything_is_decided(world: World) -> None:
+    """Behind a long absence the counts of the first chunk are enough for the step, and the failures come later."""
+    await _start(world)
+    world.serve_pairs(READ_ENTRIES // 2 + 10)
+    world.serve_pairs(19, shadow_predicted=0, label=1)
+    await world.settle()
+    assert world.is_in(Phase.ROLLED_BACK)
+    assert "canary" not in await world.actions()
 
 
 async def test_a_fall_after_the_promotion_restores_the_last_champion(world: World) -> None:

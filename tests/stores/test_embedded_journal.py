@@ -108,6 +108,8 @@ def test_a_dead_spool_that_was_read_costs_nothing_more(tmp_path: Path, monkeypat
     stream = _stream(tmp_path)
     _, offset = stream.read(START, 100)
     stream.read(offset, 100)
+    open_files = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.exists()]
+    assert not [path for path in open_files if path.is_relative_to(tmp_path / "traffic" / "a")]
     monkeypatch.setattr(os, "pread", lambda *_: pytest.fail("read again"))
     assert stream.read(offset, 100) == ([], offset)
     stream.close()

@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.clock import Clock
 from gateway.documents.store import AuditEntry, Document
-from gateway.errors import DocumentNotFound, RevisionConflict
+from gateway.errors import DocumentNotFound, RevisionConflict, Unavailable
 from gateway.names import Revision
 from gateway.stores.embedded.database import Database, transaction
 
@@ -77,8 +77,7 @@ class SqliteConfigStore:
         # `data_version` shows only what other connections committed, hence one that never writes.
         if self._watching is None:
             self._watching = self._database.connect()
-        (seen,) = self._watching.execute("SELECT revision FROM counter").fetchone()
-        return self._watch(self._watching, prefix, seen)
+        return self._watch(self._watching, prefix, _number(self._watching, "SELECT revision FROM counter"))
 
     def close(self) -> None:
         """Close the file."""
@@ -89,7 +88,7 @@ class SqliteConfigStore:
     async def _watch(self, watching: sqlite3.Connection, prefix: str, seen: int) -> AsyncIterator[str]:
         version = None
         while True:
-            (now,) = watching.execute("PRAGMA data_version").fetchone()
+            now = _number(watching, "PRAGMA data_version")
             if now == version:
                 await asyncio.sleep(_POLL_SECONDS)
                 continue
@@ -97,6 +96,13 @@ class SqliteConfigStore:
             for name, revision in await self._database.run(partial(_changed, prefix=prefix, seen=seen)):
                 seen = max(seen, revision)
                 yield name
+
+
+def _number(connection: sqlite3.Connection, query: str) -> int:
+    try:
+        return int(connection.execute(query).fetchone()[0])
+    except sqlite3.Error as error:
+        raise Unavailable(f"the configuration can not be watched now: {error}") from error
 
 
 def _changed(connection: sqlite3.Connection, prefix: str, seen: int) -> list[tuple[str, int]]:

@@ -68,7 +68,10 @@ class SpoolReader:
             self.is_live = False
         floor = self._floor.get()
         self.list_segments()
-        return floor if self.is_live else None
+        if self.is_live:
+            return floor
+        self._release()  # dead spools are many: they keep no descriptor
+        return None
 
     def list_segments(self) -> None:
         """Look which segments there are now."""
@@ -146,6 +149,10 @@ class SpoolReader:
     def close(self) -> None:
         """Let go of the files."""
         self._close_file()
+        if self.is_live:
+            self._release()
+
+    def _release(self) -> None:
         self._floor.close()
         os.close(self._lock)
 

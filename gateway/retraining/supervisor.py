@@ -58,8 +58,10 @@ class Supervisor:
         tee: Tee,
         clock: Clock,
         settings: Settings,
+        server: JobServer | None = None,
         admission: AdmissionServer | None = None,
     ) -> None:
+        """server, admission: preloaded processes to share; left out, the supervisor starts and ends its own."""
         self._config = config
         self._registry = registry
         self._control = control
@@ -67,7 +69,8 @@ class Supervisor:
         self._tee = tee
         self._clock = clock
         self._directory = settings.data / "jobs"
-        self._server = JobServer()
+        self._server = server or JobServer()
+        self._owns_server = server is None
         self._book = JobBook(config)
         self._delivery = Delivery(self._book, registry, self._server, clock, settings, admission)
         self._memories: dict[ModelName, Memory] = {}
@@ -94,14 +97,15 @@ class Supervisor:
             await self.close()
 
     async def close(self) -> None:
-        """End a job under way and both servers."""
+        """End a job under way, and the servers that were started for this supervisor."""
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
             self._running = None
         self._current = None
         self._recovered = False
-        await self._server.close()
+        if self._owns_server:
+            await self._server.close()
         await self._delivery.close()
 
     async def settled(self) -> None:

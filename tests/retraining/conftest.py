@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SECOND = 1_000_000_000
 START_NS = 1_700_000_000 * SECOND
 
-QUICK = '''
+QUICK = """
 from gateway.retraining.recipe import Feature, Recipe
 
 def tree():
@@ -23,7 +23,7 @@ def tree():
 
 recipe = Recipe(model="quick", features=[Feature(name="a"), Feature(name="b")], label="y", classes=[0, 1],
                 candidates={"tree": tree}, label_delay_rows=10, holdout_rows=100, validation_rows=100, least_rows=100)
-'''
+"""
 
 
 @pytest.fixture

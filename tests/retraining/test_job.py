@@ -43,15 +43,13 @@ def spec(tmp_path: Path, quick_path: Path, labelled: Rows) -> JobSpec:
     )
 
 
-def test_first_version_of_the_electricity_stream(
-    tmp_path: Path, electricity_path: Path, electricity_csv: Path
-) -> None:
+def test_first_version_of_the_electricity_stream(tmp_path: Path, electricity_path: Path, electricity_csv: Path) -> None:
     """What `gateway train electricity --rows 2000` gives: a whole package that beats the baselines and answers."""
     result = first_job(electricity_path, electricity_csv, 2000, tmp_path / "out", created=7.0)
     assert result.state is JobState.PUBLISHED, result.detail
     package = tmp_path / "out" / "package"
     manifest = read_package(package)
-    assert [feature.name for feature in manifest.features][0] == "nswprice"
+    assert manifest.features[0].name == "nswprice"
     assert (manifest.lineage.source, manifest.lineage.rows, manifest.lineage.created) == ("file", 2000, 7.0)
     assert manifest.gate.passed
     assert manifest.gate.error_rows == 650

@@ -27,10 +27,9 @@ def test_electricity_recipe_loads_and_names_its_six_features(electricity_path: P
         ("import math\n\n1 / 0\n", 3, "division"),
         ("a = 1\n", 1, "recipe"),
         (
-            "from gateway.retraining.recipe import Recipe, Feature\n\nrecipe = Recipe(model='m', features=[], "
-            "label='y', candidates={'a': dict})\n",
+            "from gateway.retraining.recipe import Recipe\n\nrecipe = Recipe(model='m', features=[], label='y')\n",
             3,
-            "features",
+            "candidates",
         ),
     ],
 )

@@ -73,11 +73,13 @@ class RunningGateway:
 
     def start(self) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
-        log = (self.data / "log.txt").open("a")
         command = [sys.executable, "-m", "gateway.cli", "serve", "--data", str(self.data)]
         command += ["--listen", f"127.0.0.1:{self.port}", "--admin-listen", f"127.0.0.1:{self.admin_port}"]
         command += ["--config", str(self.config), "--workers", str(self.workers)]
-        self.process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        with (self.data / "log.txt").open("a") as log:
+            self.process = subprocess.Popen(
+                command, cwd=REPOSITORY, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
 
     def wait_until_live(self) -> None:
         for url in (f"{self.url}/livez", f"{self.admin_url}/metrics"):

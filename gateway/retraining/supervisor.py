@@ -58,10 +58,10 @@ class Supervisor:
         tee: Tee,
         clock: Clock,
         settings: Settings,
-        server: JobServer | None = None,
         admission: AdmissionServer | None = None,
+        server: JobServer | None = None,
     ) -> None:
-        """server, admission: preloaded processes to share; left out, the supervisor starts and ends its own."""
+        """admission, server: preloaded processes to share; left out, the supervisor starts and ends its own."""
         self._config = config
         self._registry = registry
         self._control = control

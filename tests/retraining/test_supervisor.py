@@ -71,7 +71,8 @@ class House:
             self.tee,
             self.clock,
             self.settings,
-            *self.servers,
+            self.servers[1],
+            self.servers[0],
         )
 
     async def labels(self, count: int) -> None:

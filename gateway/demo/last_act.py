@@ -27,6 +27,9 @@ SHUFFLED_ROWS = 2_000
 MOST_ROWS = 4_000
 """So many rows are sent at most until the road is free, and again until the rollout has ended."""
 
+_LAST_ROWS = 1_000
+"""Rows that are sent again and again: three weeks. With more, the jump back in time would itself be drift."""
+
 _ROWS_PER_SECOND = 500.0
 _SEED = 7
 
@@ -34,7 +37,7 @@ _SEED = 7
 class Encore:
     """The last rows of the stream once more, numbered on, so that ids stay fresh and labels a day late."""
 
-    def __init__(self, rows: Sequence[Row], last: int = MOST_ROWS) -> None:
+    def __init__(self, rows: Sequence[Row], last: int = _LAST_ROWS) -> None:
         self._rows: Iterator[tuple[int, Row]] = enumerate(itertools.cycle(rows[-last:]), start=len(rows) + 1)
 
     def take(self, count: int) -> list[Row]:
@@ -62,13 +65,13 @@ class Stage:
         # Slower than the stream: every look of the controller is then a few dozen rows after the last one.
         self.pace = Pace(_ROWS_PER_SECOND, self.clock)
 
-    async def send_until(self, is_over: Callable[[View], bool]) -> bool:
+    async def send_until(self, is_over: Callable[[View], bool], *, labelled: bool = True) -> bool:
         """Send rows until the view says so, `MOST_ROWS` at most; whether it did."""
         view = self.watch.view
         await replay(
             self.encore.take(MOST_ROWS),
             self.sender,
-            LateLabels(),
+            LateLabels() if labelled else None,
             pause=self.pause,
             pace=self.pace,
             answered=lambda row, answer: None,
@@ -78,10 +81,14 @@ class Stage:
 
 
 async def free_the_road(stage: Stage) -> None:
-    """Let jobs and a rollout under way end; a rollout that does not end on more rows is rolled back by hand."""
-    while (await stage.watch.look()).job is not None:
-        await stage.clock.sleep(0.1)
-    if stage.watch.view.is_rolling_out and not await stage.send_until(lambda view: not view.is_rolling_out):
+    """Let jobs and a rollout under way end; a rollout that does not end on more rows is rolled back by hand.
+
+    These rows get no labels: the steps and the guards count answers, and without labels no new job begins.
+    """
+    await stage.watch.settle()
+    if not stage.watch.view.is_rolling_out:
+        return
+    if not await stage.send_until(lambda view: not view.is_rolling_out, labelled=False):
         stage.say("A rollout did not end on its own; it makes room for the last act.")
         call = rollout_verb_call(stage.model, "roll-back", "makes room for the last act of the demo")
         await until_answered(lambda: stage.admin.send(call), stage.clock)

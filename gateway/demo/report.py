@@ -14,10 +14,11 @@ from rich.table import Table
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One finished run. Accuracies are shares of rows; the last act is counted in none of them.
+    """One finished run. Accuracies are shares of rows.
 
-    published, promoted, rolled_back: versions, the last act included. last_act: the reason of its roll-back,
-    empty when it was not. weights: percent of traffic by version number at the end.
+    rows, accuracy, alerts, jobs, answers: of the stream; the last act is counted in none of them, its jobs are
+    later_jobs. published, promoted, rolled_back: versions of the whole run. last_act: the reason of its roll-back,
+    empty when there was none. weights: percent of traffic by version number at the end.
     """
 
     rows: int
@@ -36,6 +37,8 @@ class Result:
     requests: int = 0
     retried: int = 0
     advisory_alerts: int = 0
+    later_jobs: int = 0
+    job_failure: str = ""
     job_ends: dict[str, int] = field(default_factory=dict)
     answers: dict[int, int] = field(default_factory=dict)
     weights: dict[int, float] = field(default_factory=dict)
@@ -83,6 +86,8 @@ def print_table(result: Result, console: Console) -> None:
 
 def _lines(result: Result) -> list[tuple[str, str, str]]:
     ends = ", ".join(f"{count} {end}" for end, count in sorted(result.job_ends.items()))
+    failure = f"; the last failure: {result.job_failure[:200]}" if result.job_failure else ""
+    later = f"; {result.later_jobs} more after the stream" if result.later_jobs else ""
     busiest = sorted(result.answers.items(), key=lambda item: -item[1])[:5]
     answers = ", ".join(f"@{version}: {count:,}" for version, count in busiest)
     return [
@@ -91,7 +96,7 @@ def _lines(result: Result) -> list[tuple[str, str, str]]:
         ("  never retrained", f"{result.never_retrained:.4f}", "the same rows by electricity@1"),
         ("  last known label", f"{result.last_label:.4f}", "the label of 48 rows before"),
         ("alerts", f"{result.alerts:,}", f"{result.advisory_alerts} of them advisory"),
-        ("jobs", f"{result.jobs:,}", ends),
+        ("jobs", f"{result.jobs:,}", f"{ends}{later}{failure}"),
         ("versions published", f"{result.published:,}", ""),
         ("versions promoted", f"{result.promoted:,}", _weights(result)),
         ("versions rolled back", f"{result.rolled_back:,}", "the last act included"),

@@ -89,9 +89,7 @@ def main(
 
 
 async def _until_interrupted(options: Options) -> int:
-    demo = asyncio.create_task(
-        _demo(options, SystemClock(), Console(stderr=options.as_json, highlight=False, markup=False))
-    )
+    demo = asyncio.create_task(_demo(options, SystemClock(), _console(options.as_json)))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, demo.cancel)
     try:
@@ -173,6 +171,7 @@ class Run:
         watch = Watch(admin, MODEL, pause, self.clock)
         async with _watching(watch):
             seconds = await self._stream(stream, sender, score, pause, watch) - pause.seconds
+            streamed, answers = (await watch.settle()).copy(), dict(tally.by_version)
             encore = Encore(self.rows)
             stage = Stage(self.server, self.folder, MODEL, admin, sender, watch, pause, self.clock, encore, self._say)
             bad, reason = await self._last_act(stage)
@@ -182,10 +181,12 @@ class Run:
             accuracy=score.accuracy,
             never_retrained=frozen,
             last_label=last_label_accuracy(self.rows, FIRST_ROWS),
-            alerts=len(view.alerts),
-            advisory_alerts=sum(view.alerts.values()),
-            jobs=len(view.jobs),
-            job_ends=view.job_ends,
+            alerts=len(streamed.alerts),
+            advisory_alerts=sum(streamed.alerts.values()),
+            jobs=len(streamed.jobs),
+            job_ends=streamed.job_ends,
+            job_failure=streamed.job_failure,
+            later_jobs=len(view.jobs) - len(streamed.jobs),
             published=view.versions,
             promoted=view.count_ended("promoted"),
             rolled_back=view.count_ended("rolled_back"),
@@ -196,7 +197,7 @@ class Run:
             rows_per_second=score.rows / max(seconds, 0.001),
             requests=tally.requests,
             retried=tally.retried,
-            answers=tally.by_version,
+            answers=answers,
             last_act_version=bad,
             last_act=reason,
             failures=tuple(tally.failures),
@@ -232,7 +233,7 @@ class Run:
     async def _stream(self, stream: list[Row], sender: Sender, score: Score, pause: Pause, watch: Watch) -> float:
         """Send the stream; the seconds it took, waits included."""
         started = self.clock.monotonic()
-        with Live(Console(stderr=True, highlight=False, markup=False), len(stream)) as live:
+        with Live(_console(stderr=True), len(stream)) as live:
 
             def answered(row: Row, answer: int | None) -> None:
                 if answer is not None:
@@ -285,6 +286,14 @@ async def _watching(watch: Watch) -> AsyncIterator[None]:
         while isinstance(first, ExceptionGroup):
             first = first.exceptions[0]
         raise first from None
+
+
+def _console(stderr: bool) -> Console:
+    """Where the demo prints; a file or a pipe gets lines of a fixed width."""
+    console = Console(stderr=stderr, highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 140
+    return console
 
 
 def _say_goodbye(server: Server, console: Console) -> None:

@@ -200,7 +200,7 @@ class Sender:
 async def replay(
     rows: Sequence[Row],
     sender: Sender,
-    late: LateLabels,
+    late: LateLabels | None,
     *,
     pause: Pause,
     pace: Pace,
@@ -210,7 +210,7 @@ async def replay(
 ) -> None:
     """Send rows in order and labels when they are due, until the rows or `until` end it; then the other labels.
 
-    answered: called with each row and the predicted class, None when the request failed.
+    late: None sends no labels. answered: called with each row and the predicted class, None when the request failed.
     """
     left: Iterator[Row] = iter(rows)
 
@@ -221,16 +221,17 @@ async def replay(
             row = next(left, None)
             if row is None:
                 return
-            late.sent(row.number)
+            if late is not None:
+                late.sent(row.number)
             answer = await sender.predict(row)
-            if answer is not None:
-                late.answered(row, answer[0])
             answered(row, answer[1] if answer else None)
-            if due := late.take():
+            if late is not None and answer is not None:
+                late.answered(row, answer[0])
+            if late is not None and (due := late.take()):
                 await sender.label(due)
 
     async with asyncio.TaskGroup() as workers:
         for _ in range(in_flight):
             workers.create_task(work())
-    if rest := late.take_rest():
+    if late is not None and (rest := late.take_rest()):
         await sender.label(rest)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.client import AsyncClient, ClientError, Refused, model_path
@@ -22,12 +22,15 @@ _JOBS_SECONDS = 0.075
 _ROLLOUT_SECONDS = 0.2
 _MODEL_SECONDS = 1.0
 _GIVE_UP_SECONDS = 60.0
+_SUMMARY_SECONDS = 3.0
 _NEWEST_JOBS = 20
 
 
 @dataclass
 class View:
-    """Everything seen so far. jobs: by id; alerts: advisory or not, by id; rollouts: version, phases by number."""
+    """Everything seen so far. jobs: by id; alerts: advisory or not, by id; ended: number and phase of every rollout's
+    end; monitored: when the monitor wrote its summary, seconds since 1970.
+    """
 
     jobs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     alerts: dict[str, bool] = field(default_factory=dict)
@@ -36,6 +39,7 @@ class View:
     versions: int = 0
     champion: int = 0
     weights: dict[int, float] = field(default_factory=dict)
+    monitored: float = 0.0
 
     def see_jobs(self, content: Mapping[str, Any]) -> None:
         """An answer of `GET /admin/jobs`."""
@@ -57,7 +61,12 @@ class View:
 
     def see_monitoring(self, content: Mapping[str, Any]) -> None:
         """An answer of `GET /admin/models/{m}/monitoring`."""
+        self.monitored = content["time"]
         self.alerts |= {alert["id"]: bool(alert.get("advisory")) for alert in content["alerts"]}
+
+    def copy(self) -> View:
+        """What was seen so far, which later looks leave alone."""
+        return replace(self, jobs=dict(self.jobs), alerts=dict(self.alerts), ended=set(self.ended))
 
     @property
     def job(self) -> Mapping[str, Any] | None:
@@ -77,6 +86,11 @@ class View:
     def count_ended(self, phase: str) -> int:
         """How many rollouts were seen to end in this phase."""
         return sum(ended == phase for _, ended in self.ended)
+
+    @property
+    def job_failure(self) -> str:
+        """Why the last failed job failed; empty when none did."""
+        return next((str(job["detail"]) for job in reversed(self.jobs.values()) if job["state"] == "failed"), "")
 
     @property
     def job_ends(self) -> dict[str, int]:
@@ -111,6 +125,15 @@ class Watch:
                 (self._look_at_model, _MODEL_SECONDS),
             ):
                 group.create_task(self._again(look, seconds))
+
+    async def settle(self) -> View:
+        """The view once the monitor has seen what was sent (it has three seconds) and no job is left."""
+        now, give_up = self._clock.now(), self._clock.monotonic() + _SUMMARY_SECONDS
+        while (await self.look()).monitored < now and self._clock.monotonic() < give_up:
+            await self._clock.sleep(0.1)
+        while (await self.look()).job is not None:
+            await self._clock.sleep(0.1)
+        return self.view
 
     async def look(self) -> View:
         """The view after one whole look; waits for a gateway that is away."""

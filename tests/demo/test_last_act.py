@@ -48,7 +48,7 @@ async def stage(fake: Any) -> AsyncIterator[Stage]:
             "route": None,
             "rollout": fake.documents[ROLLOUT]() if callable(fake.documents[ROLLOUT]) else fake.documents[ROLLOUT],
         },
-        "/admin/models/electricity/monitoring": {"alerts": []},
+        "/admin/models/electricity/monitoring": {"time": 1e12, "alerts": []},
         ROLLOUT: rollout("promoted", version=3),
     }
     async with AsyncClient(f"http://{fake.address}") as admin, Client(fake.address) as client:
@@ -141,3 +141,4 @@ async def test_the_road_is_free_when_jobs_and_rollouts_have_ended(stage: Stage, 
     assert len(looks) >= 5
     assert [path for path, _ in fake.posts] == [f"{ROLLOUT}/roll-back"]
     assert len(fake.predictions) == MOST_ROWS
+    assert fake.feedback == [], "labels would start the next job"

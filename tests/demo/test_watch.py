@@ -44,8 +44,8 @@ def test_jobs_and_alerts_are_counted_once_and_kept() -> None:
     view = View()
     view.see_jobs({"jobs": [job("a", "queued")]})
     view.see_jobs({"jobs": [job("b", "running"), job("a", "published")]})
-    view.see_monitoring({"alerts": [{"id": "x"}, {"id": "y", "advisory": True}]})
-    view.see_monitoring({"alerts": [{"id": "z"}, {"id": "x"}]})
+    view.see_monitoring({"time": 1.0, "alerts": [{"id": "x"}, {"id": "y", "advisory": True}]})
+    view.see_monitoring({"time": 2.0, "alerts": [{"id": "z"}, {"id": "x"}]})
     assert view.job_ends == {"published": 1, "running": 1}
     assert view.alerts == {"x": False, "y": True, "z": False}
 
@@ -100,7 +100,7 @@ async def test_the_watch_holds_and_releases_the_clock(fake: Any) -> None:
         fake.documents = {
             "/admin/jobs": {"jobs": [job("a", "queued")]},
             "/admin/models/electricity": {**MODEL, "rollout": None},
-            "/admin/models/electricity/monitoring": {"alerts": [{"id": "x"}]},
+            "/admin/models/electricity/monitoring": {"time": 1.0, "alerts": [{"id": "x"}]},
         }
         watch = Watch(admin, "electricity", pause, clock)
         await watch.look()
@@ -112,13 +112,54 @@ async def test_the_watch_holds_and_releases_the_clock(fake: Any) -> None:
         assert list(view.alerts) == ["x"]
 
 
+async def test_the_view_settles_when_the_monitor_is_done_and_no_job_is_left(fake: Any) -> None:
+    """The monitor writes its summary once a second: an alert of the last rows must still be counted."""
+    clock = ManualClock()
+    looks: list[float] = []
+
+    def monitoring() -> dict[str, Any]:
+        looks.append(clock.now())
+        return {"time": clock.now() - 0.35, "alerts": [{"id": "late"}] if len(looks) > 4 else []}
+
+    async with AsyncClient(f"http://{fake.address}") as admin:
+        fake.documents = {
+            "/admin/jobs": lambda: {"jobs": [job("a", "running" if len(looks) < 7 else "published")]},
+            "/admin/models/electricity": {**MODEL, "rollout": None},
+            "/admin/models/electricity/monitoring": monitoring,
+        }
+        view = await Watch(admin, "electricity", Pause(clock), clock).settle()
+    assert list(view.alerts) == ["late"]
+    assert view.job is None
+
+
+async def test_a_monitor_that_says_nothing_is_not_waited_for_for_ever(fake: Any) -> None:
+    """It may have been killed: the run ends all the same."""
+    clock = ManualClock()
+    async with AsyncClient(f"http://{fake.address}") as admin:
+        fake.documents = {
+            "/admin/jobs": {"jobs": []},
+            "/admin/models/electricity": {**MODEL, "rollout": None},
+            "/admin/models/electricity/monitoring": {"time": 0.0, "alerts": []},
+        }
+        start = clock.monotonic()
+        await Watch(admin, "electricity", Pause(clock), clock).settle()
+    assert 3.0 <= clock.monotonic() - start < 4.0
+
+
+def test_the_last_failure_is_told() -> None:
+    """A table that says `10 failed` and not why sends people to the log."""
+    view = View()
+    view.see_jobs({"jobs": [{**job("a", "failed"), "detail": "no rows"}, job("b", "published")]})
+    assert view.job_failure == "no rows"
+
+
 async def test_the_watch_looks_until_it_is_cancelled(fake: Any) -> None:
     """The background task lives as long as the stream."""
     fake.documents = {
         "/admin/jobs": {"jobs": []},
         "/admin/models/electricity": {**MODEL, "rollout": rollout(1, "promoted", guarding=True)},
         "/admin/models/electricity/rollout": rollout(1, "promoted", guarding=True),
-        "/admin/models/electricity/monitoring": {"alerts": []},
+        "/admin/models/electricity/monitoring": {"time": 1.0, "alerts": []},
     }
     looked = asyncio.Event()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -30,15 +31,13 @@ def _processes(root: psutil.Process, mark: str) -> list[psutil.Process]:
     return found
 
 
-def _running_job(data: Path) -> psutil.Process | None:
-    """The job process that says in its directory who it is."""
-    for file in (data / "jobs").glob("*/pid"):
-        try:
-            process = psutil.Process(int(file.read_text()))
-        except (ValueError, OSError, psutil.Error):
-            continue
-        if process.is_running():
-            return process
+def _running_job(root: psutil.Process) -> psutil.Process | None:
+    """A job is forked from the job server: a process of that name whose parent has it too."""
+    servers = {process.pid: process for process in _processes(root, "retraining.job_child")}
+    for process in servers.values():
+        with contextlib.suppress(psutil.Error):
+            if process.ppid() in servers:
+                return process
     return None
 
 
@@ -57,7 +56,7 @@ def test_the_demo_ends_normally_when_everything_was_killed_once(tmp_path: Path) 
         )
         root = psutil.Process(demo.pid)
         try:
-            _kill_each_once(root, data, acknowledged)
+            _kill_each_once(root, acknowledged)
             demo.wait(240)
         finally:
             if demo.poll() is None:
@@ -73,7 +72,7 @@ def test_the_demo_ends_normally_when_everything_was_killed_once(tmp_path: Path) 
     _check_journal(data, acknowledged)
 
 
-def _kill_each_once(root: psutil.Process, data: Path, acknowledged: Path) -> None:
+def _kill_each_once(root: psutil.Process, acknowledged: Path) -> None:
     def lines(count: int) -> bool:
         return acknowledged.exists() and acknowledged.read_bytes().count(b"\n") > count
 
@@ -81,7 +80,7 @@ def _kill_each_once(root: psutil.Process, data: Path, acknowledged: Path) -> Non
     _processes(root, "serving_process")[0].kill()
     until(lambda: lines(1500), "answers after the serving process was killed", 120)
     _processes(root, "control_process")[0].kill()
-    until(lambda: _running_job(data), "a running job", 120).kill()
+    until(lambda: _running_job(root), "a running job", 120).kill()
 
 
 def _check_journal(data: Path, acknowledged: Path) -> None:

@@ -72,8 +72,11 @@ def _load(text: str, source: str) -> CommentedMap:
         ) from None
     except MarkedYAMLError as error:
         raise _marked(error, source, f"not YAML: {error.problem or error.context}") from None
-    except (YAMLError, ValueError) as error:
+    except YAMLError as error:
         raise InvalidConfig(f"{source}: not YAML: {error}", [Fault(source, "is not YAML")]) from None
+    except Exception as error:  # noqa: BLE001 - odd texts (`!!int`, deep nesting) make the library itself fail
+        detail = f"can not be read as YAML ({type(error).__name__})"
+        raise InvalidConfig(f"{source}: {detail}", [Fault(source, detail)]) from None
     if not isinstance(tree, CommentedMap):
         raise InvalidConfig(f"{source}:1:1: must be a mapping of keys", [Fault(f"{source}:1:1", "must be a mapping")])
     return tree

@@ -28,7 +28,7 @@ from gateway.errors import Fault, InvalidInput, PayloadTooLarge, VersionExists
 from gateway.execution.admission import AdmissionServer, Limits, admit_async
 from gateway.names import ModelName, VersionId
 from gateway.registry.manifest import Feature, Manifest
-from gateway.registry.reference import build_reference, encode_reference
+from gateway.registry.reference import build_reference, encode_reference, read_reference
 from gateway.registry.registry import Registry
 from gateway.registry.sample import read_sample
 from gateway.rollout.plan import next_step
@@ -93,10 +93,21 @@ def draft_of(model: ModelName, upload: Upload, now: float) -> tuple[Manifest, by
         raise _bad("/manifest/model", f"is {draft.model[:100]!r}, the path says {model!r}")
     draft = msgspec.structs.replace(draft, number=0, created=now)
     if upload.sample is None:
+        _check_reference(upload.reference, draft)
         return draft, upload.reference
     features, rows = read_sample(upload.sample, [feature.name for feature in draft.features])
     reference = build_reference(features, rows)
     return msgspec.structs.replace(draft, features=_merged(draft.features, features)), encode_reference(reference)
+
+
+def _check_reference(reference: bytes | None, draft: Manifest) -> None:
+    """A reference that the monitor can not read, or that is of other features, would watch nothing."""
+    if reference is None:
+        return
+    known = [column.name for column in read_reference(reference).features]
+    named = [feature.name for feature in draft.features]
+    if named and known != named:
+        raise _bad("part reference", f"is of the features {', '.join(known)}, the manifest names {', '.join(named)}")
 
 
 def _merged(given: tuple[Feature, ...], sampled: tuple[Feature, ...]) -> tuple[Feature, ...]:

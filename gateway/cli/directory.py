@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gateway.errors import InvalidConfig
 
 if TYPE_CHECKING:
-    from gateway.stores.stores import Stores
+    from gateway.app.build import Stores
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from gateway.cli.directory import opened
 from gateway.cli.remote import DEFAULT_DATA, usage
 
 if TYPE_CHECKING:
+    from gateway.app.build import Stores
     from gateway.journal.journal import Offset
-    from gateway.stores.stores import Stores
 
 app = typer.Typer(help="Read the journal of predictions and feedback.", no_args_is_help=True)
 DataHere = Annotated[Path, typer.Option("--data", envvar="GATEWAY_DATA", help="data directory")]

@@ -11,6 +11,7 @@ from gateway.api.feedback import TakeFeedback
 from gateway.api.health import health_routes
 from gateway.api.inference_v2 import inference_routes
 from gateway.api.models import model_routes
+from gateway.api.openapi import openapi_routes
 from gateway.api.predict import Predict
 from gateway.api.problems import HANDLERS, Guarded
 from gateway.settings import Settings
@@ -26,6 +27,7 @@ def build_serving_app(serving: Serving, settings: Settings) -> Starlette:
         *model_routes(serving, guard),
         *health_routes(serving),
         *inference_routes(serving, guard, settings),
+        *openapi_routes(),
     ]
     app = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=[Middleware(Guarded)])
     app.router.redirect_slashes = False

@@ -20,7 +20,7 @@ from gateway.documents.parse import parse_policy
 from gateway.documents.policy import Policy, read_policy
 from gateway.documents.store import ABSENT, AuditEntry, ConfigStore, Document, policy_name
 from gateway.errors import DocumentNotFound, Fault, InvalidConfig, RevisionConflict
-from gateway.names import ModelName, Revision
+from gateway.names import ModelName, Revision, model_name
 
 log = logging.getLogger("gateway")
 
@@ -62,7 +62,7 @@ async def import_file(config: ConfigStore, file: Path, force: bool = False) -> I
     try:
         text, policy = read_policy_file(file)
     except InvalidConfig as error:
-        return Imported(model=file.stem, file=str(file), error=str(error))
+        return await _note_error(config, file, str(error))
     digest = hashlib.sha256(text.encode()).hexdigest()
     return await _take(config, policy, Imported(model=policy.model, file=str(file), digest=digest), force)
 
@@ -80,6 +80,20 @@ def read_policy_file(file: Path) -> tuple[str, Policy]:
     return text, policy
 
 
+async def _note_error(config: ConfigStore, file: Path, error: str) -> Imported:
+    """Show what is wrong with the file beside its model; the policy stays as it is."""
+    try:
+        model = model_name(file.stem)
+    except ValueError as wrong:
+        return Imported(model=file.stem, file=str(file), error=f"{file}: {wrong}")
+    last = await _stored(config, imported_name(model))
+    before = msgspec.json.decode(last.body, type=Imported) if last else Imported(model=model, file=str(file))
+    after = msgspec.structs.replace(before, file=str(file), error=error)
+    if after != before:
+        await config.put(imported_name(model), msgspec.json.encode(after), last.revision if last else ABSENT)
+    return after
+
+
 async def _take(config: ConfigStore, policy: Policy, found: Imported, force: bool) -> Imported:
     model = ModelName(policy.model)
     stored, last = await _stored(config, policy_name(model)), await _stored(config, imported_name(model))
@@ -87,13 +101,8 @@ async def _take(config: ConfigStore, policy: Policy, found: Imported, force: boo
     revision = stored.revision if stored else ABSENT
     step = step_for(policy, read_policy(stored.body) if stored else None, revision, before, force)
     if step is Step.REFUSE:
-        after = Imported(
-            model=model,
-            file=found.file,
-            digest=before.digest if before else "",
-            revision=before.revision if before else 0,
-            diverged=True,
-        )
+        kept = before or Imported(model=model, file=found.file)
+        after = msgspec.structs.replace(kept, file=found.file, diverged=True, error="")
     else:
         if step is Step.TAKE:
             entry = AuditEntry(

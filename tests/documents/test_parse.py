@@ -1,4 +1,4 @@
-"""Policy texts: what is right becomes a policy; what is wrong is named with file, line, column, key and what is allowed."""
+"""Policy texts: the right ones become policies, the wrong ones are named by file, line, column and key."""
 
 from __future__ import annotations
 
@@ -115,11 +115,19 @@ def test_every_wrong_place_is_named_at_once() -> None:
     assert len(caught.value.faults) == 3
 
 
+ALIASES = """
+a: &a [1,1,1,1,1,1,1,1,1]
+b: &b [*a,*a,*a,*a,*a,*a,*a,*a]
+c: &c [*b,*b,*b,*b,*b,*b,*b,*b]
+d: &d [*c,*c,*c,*c,*c,*c,*c,*c]
+model: [*d,*d,*d,*d,*d,*d,*d]
+"""
+
+
 @pytest.mark.parametrize(
     "text",
     [
-        "a: &a [1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\n"
-        "d: &d [*c,*c,*c,*c,*c,*c,*c,*c]\nmodel: [*d,*d,*d,*d,*d,*d,*d]\n",
+        ALIASES,
         "a: &a\n  b: *a\n",
         "model: " + "x" * 1_000_001,
         "model: !!python/object/apply:os.system [ls]\n",

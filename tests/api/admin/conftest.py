@@ -56,9 +56,7 @@ class Office:
         """A client with one of the tokens, None for none."""
         app = build_admin_app(self.ports, Settings.model_validate(settings), self.operations)
         headers = {} if token is None else {"authorization": f"Bearer {self.secrets.get(token, token)}"}
-        return httpx.AsyncClient(
-            transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8081", headers=headers
-        )
+        return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8081", headers=headers)
 
     async def make_tokens(self) -> None:
         kinds: dict[str, Sequence[Scope]] = {
@@ -110,4 +108,3 @@ async def admin(office: Office) -> AsyncIterator[httpx.AsyncClient]:
     """A client that may do everything."""
     async with office.client() as client:
         yield client
-

@@ -11,8 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from gateway.api.admin.publish import draft_of
 from gateway.api.admin.publish import Upload as Uploaded
+from gateway.api.admin.publish import draft_of
 from gateway.errors import InvalidInput
 from gateway.registry.reference import REFERENCE_FILE, read_reference
 from tests.api.admin.conftest import Office
@@ -55,7 +55,12 @@ async def test_a_bare_file_becomes_a_version_and_the_same_again_is_the_same(
     answer = await admin.post(PATH, files=parts(manifest=named))
     assert answer.status_code == 201, answer.text
     content = answer.json()
-    assert (content["version"], content["model"], content["number"], content["new"]) == ("doubles@1", "doubles", 1, True)
+    assert (content["version"], content["model"], content["number"], content["new"]) == (
+        "doubles@1",
+        "doubles",
+        1,
+        True,
+    )
     assert "first version" in content["next"]
     again = await admin.post(PATH, files=parts(manifest=named))
     assert (again.status_code, again.json()["version"], again.json()["new"]) == (200, "doubles@1", False)

@@ -70,9 +70,7 @@ async def test_events_come_as_they_are_written_and_end_with_the_gateway(office: 
         await asyncio.wait_for(waiting, 5)
 
 
-async def test_a_reader_that_comes_back_goes_on_behind_its_last_event(
-    admin: httpx.AsyncClient, office: Office
-) -> None:
+async def test_a_reader_that_comes_back_goes_on_behind_its_last_event(admin: httpx.AsyncClient, office: Office) -> None:
     office.ports.tee.offer(ALERT)
     office.ports.tee.flush()
     after = (await office.ports.control.read(START, 10)).offset.hex()

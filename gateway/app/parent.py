@@ -31,6 +31,8 @@ from gateway.settings import Address, Settings
 _LONG_LIFE_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 10.0
+_CLEAN_ENDS = {0, -signal.SIGTERM}
+"""A child that was told to stop before it could listen for that had nothing to finish."""
 
 
 def next_pause(pause_seconds: float, lived_seconds: float) -> float:
@@ -155,8 +157,8 @@ class _Parent:
         forced = [process for process in running if process.poll() is None]
         for process in forced:
             process.kill()
-        codes = [process.wait() for process in running]
-        return 1 if forced or any(codes) else 0
+        codes = {process.wait() for process in running}
+        return 1 if forced or codes - _CLEAN_ENDS else 0
 
 
 def _bound(address: Address, setting: str) -> socket.socket:

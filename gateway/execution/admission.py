@@ -19,7 +19,8 @@ import msgspec
 from msgspec import Struct
 
 from gateway.errors import AdmissionRefused
-from gateway.execution.admission_server import Findings, Question, frame, read_frame, write_all
+from gateway.execution.admission_server import frame, read_frame, write_all
+from gateway.execution.finding import Findings, Question
 from gateway.execution.signature import TENSOR_NAME
 from gateway.names import model_name
 from gateway.registry.manifest import Manifest

@@ -16,40 +16,15 @@ import signal
 import struct
 import time
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from msgspec import Struct
 
-from gateway.registry.manifest import Manifest
+from gateway.execution.finding import Findings, Question
 
 _LENGTH = struct.Struct(">Q")
 _POLL_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
-
-
-class Question(Struct, frozen=True, kw_only=True):
-    """One model to check. model, reference: paths of temporary files; empty reference: there is none."""
-
-    model: str
-    draft: Manifest
-    reference: str = ""
-    seconds: float
-    memory_bytes: int
-
-
-class Findings(Struct, frozen=True, kw_only=True):
-    """What a check found. reasons: why the model is refused; empty: `manifest` is the draft with its signature.
-
-    model: other bytes than the publisher's, when declared types had to be set right. warmup: rows that run, when zeros
-    do not.
-    """
-
-    reasons: tuple[str, ...] = ()
-    manifest: Manifest | None = None
-    model: bytes | None = None
-    warmup: list[list[Any]] = []
 
 
 def frame(body: bytes) -> bytes:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from gateway.errors import CorruptPackage, ExecutionError
-from gateway.execution.admission_server import Findings
+from gateway.execution.finding import Findings
 from gateway.execution.inspection import class_labels, known_texts, parse, printable, reasons_against, repaired
 from gateway.execution.session import OUT_OF_MEMORY, classes_of_maps, open_session, run_session, warm_up_rows_of
 from gateway.execution.signature import (

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
-from gateway.execution.admission_server import Findings
 from gateway.execution.examine import examine
+from gateway.execution.finding import Findings
 from gateway.registry.manifest import Feature, Manifest
 from tests.execution import graphs
 

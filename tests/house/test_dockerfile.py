@@ -73,12 +73,7 @@ def only(verb: str) -> Instruction:
 
 def environment() -> dict[str, str]:
     """What the image sets, PATH left out."""
-    pairs = [
-        word.partition("=")
-        for instruction in FINAL
-        if instruction.verb == "ENV"
-        for word in instruction.words()
-    ]
+    pairs = [word.partition("=") for instruction in FINAL if instruction.verb == "ENV" for word in instruction.words()]
     return {name: value for name, _, value in pairs if name != "PATH"}
 
 
@@ -187,9 +182,7 @@ def test_packages_come_from_the_locks_by_hash_and_nothing_else_is_fetched() -> N
 
 def test_what_is_copied_exists_and_reaches_the_builder() -> None:
     """A path that .dockerignore hides fails the build with a message about a checksum."""
-    ignored, *allowed = [
-        line for line in (ROOT / ".dockerignore").read_text().split("\n") if line and line[0] != "#"
-    ]
+    ignored, *allowed = [line for line in (ROOT / ".dockerignore").read_text().split("\n") if line and line[0] != "#"]
     assert ignored == "*"
     patterns = [line[1:] for line in allowed if line.startswith("!")]
     for stage in STAGES:

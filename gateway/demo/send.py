@@ -92,9 +92,9 @@ class Pause:
 
 
 class Pace:
-    """At most so many rows a second; None: as fast as answers come. Time that was not used is not saved up."""
+    """At most so many rows a second; 0: as fast as answers come. Time that was not used is not saved up."""
 
-    def __init__(self, rows_per_second: float | None, clock: Clock) -> None:
+    def __init__(self, rows_per_second: float, clock: Clock) -> None:
         self._interval_seconds = 1 / rows_per_second if rows_per_second else 0.0
         self._clock = clock
         self._next = 0.0

@@ -37,7 +37,7 @@ async def send(client: Client, rows: list[Row], tally: Tally, **options: Any) ->
         if answer is not None:
             score.add(row, answer)
 
-    everything: dict[str, Any] = {"pause": Pause(clock), "pace": Pace(None, clock)} | options
+    everything: dict[str, Any] = {"pause": Pause(clock), "pace": Pace(0, clock)} | options
     await replay(rows, sender_of(client, tally), late, answered=answered, **everything)
     return score
 

@@ -271,7 +271,7 @@ class Operations:
         if condition.quarantined:
             raise NotAllowed(
                 f"{present.model}@{number} is quarantined ({condition.reason}); "
-                f"lift it with: gateway versions release {present.model} {number}"
+                f"lift it with: gateway versions {present.model} --release {number}"
             )
 
     def _check_start(self, present: Present, version: int) -> None:

@@ -353,7 +353,7 @@ def next_step(policy: Policy, route: Route | None, manifest: Manifest, condition
     version = str(manifest.version)
     command = f"gateway rollout start {manifest.model} {manifest.number}"
     if condition.quarantined:
-        lift = f"gateway versions release {manifest.model} {manifest.number}"
+        lift = f"gateway versions {manifest.model} --release {manifest.number}"
         return f"{version} is quarantined ({condition.reason}); lift it with: {lift}"
     if route is None:
         if policy.first_version == "serve":

@@ -16,11 +16,25 @@ from gateway.cli.serve import serve
 from gateway.settings import Settings
 from tests.cli.conftest import Command, Running
 
-COMMANDS = tuple(
-    """
-    serve init publish train status models versions route weights rollout alerts jobs feedback audit journal token
-    apply demo
-    """.split()
+COMMANDS = (
+    "serve",
+    "init",
+    "publish",
+    "train",
+    "status",
+    "models",
+    "versions",
+    "route",
+    "weights",
+    "rollout",
+    "alerts",
+    "jobs",
+    "feedback",
+    "audit",
+    "journal",
+    "token",
+    "apply",
+    "demo",
 )
 
 

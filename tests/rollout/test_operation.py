@@ -48,7 +48,7 @@ async def test_what_can_not_be_started_is_refused_with_its_reason(world: World) 
         await start(MODEL, 2, "fast", "", "ada")
     world.publish(3)
     await _quarantine(world, 3)
-    with pytest.raises(NotAllowed, match=r"crashed twice.*gateway versions release m 3"):
+    with pytest.raises(NotAllowed, match=r"crashed twice.*gateway versions m --release 3"):
         await start(MODEL, 3, "steps", "", "ada")
     await start(MODEL, 2, "steps", "", "ada")
     world.publish(4)

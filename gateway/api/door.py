@@ -16,7 +16,7 @@ from gateway import metrics
 from gateway.api.body import ClientGone, read_body
 from gateway.api.problems import Unauthorized, kind_of, response_for
 from gateway.documents import token
-from gateway.errors import Fault, InvalidInput
+from gateway.errors import DeadlineExceeded, ExecutionError, Fault, InvalidInput
 from gateway.journal.record import Feedback
 from gateway.names import is_request_id
 from gateway.registry.manifest import Manifest
@@ -87,8 +87,11 @@ class Door:
         except ClientGone:
             return
         except Exception as error:  # noqa: BLE001 - every error becomes an answer; unknown ones are logged there
-            kind = kind_of(error)
-            metrics.refused.labels(kind.slug if kind else "internal-error").inc()
+            if not isinstance(
+                error, (ExecutionError, DeadlineExceeded)
+            ):  # those have run a version, and are counted there
+                kind = kind_of(error)
+                metrics.refused.labels(kind.slug if kind else "internal-error").inc()
             await response_for(error, scope["path"])(scope, receive, send)
             return
         length = (b"content-length", str(len(content)).encode())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 from starlette.types import Scope
 
+from gateway import metrics
 from gateway.api.body import check_keys, decode
 from gateway.api.door import Sent, Serving
 from gateway.errors import Fault, InvalidInput, JournalUnavailable
@@ -49,6 +50,7 @@ class TakeFeedback:
         records = read_feedback(body)
         if not self._serving.feedback(records):
             raise JournalUnavailable("the journal can not take the feedback; send it again")
+        metrics.feedback.inc(len(records))
         return 202, msgspec.json.encode({"accepted": len(records)}), ()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 
 from gateway.journal.record import Feedback
 
@@ -17,11 +18,13 @@ async def post(client: httpx.AsyncClient, body: Any, **options: Any) -> httpx.Re
 
 
 async def test_one_and_many_are_accepted(client: httpx.AsyncClient, serving: Any) -> None:
+    before = REGISTRY.get_sample_value("gateway_feedback_total") or 0
     answer = await post(client, {"id": "r-1", "row": 2, "label": 1})
     assert (answer.status_code, answer.json()) == (202, {"accepted": 1})
     items = [{"id": "r-1", "label": "yes"}, {"id": "r-2", "value": 2.5}, {"id": "r-3", "label": True, "value": 1}]
     answer = await post(client, {"feedback": items})
     assert (answer.status_code, answer.json()) == (202, {"accepted": 3})
+    assert REGISTRY.get_sample_value("gateway_feedback_total") == before + 4
     assert serving.told == [
         Feedback(id="r-1", row=2, label=1),
         Feedback(id="r-1", row=0, label="yes"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,7 +10,9 @@ import httpx
 import numpy as np
 import pytest
 
+from gateway.api.serving_app import build_serving_app
 from gateway.errors import DeadlineExceeded, ExecutionError, Unavailable
+from gateway.settings import Settings
 
 RECORD = {"nswprice": 0.06, "nswdemand": 0.44}
 GOOD = {"model": "electricity", "inputs": RECORD}
@@ -241,3 +244,47 @@ async def test_other_methods_and_paths_are_problems_too(client: httpx.AsyncClien
     answer = await client.get("/nowhere")
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
     assert (await client.post("/predict/", content=b"{}")).status_code == 404  # no redirect
+
+
+async def test_a_body_that_does_not_come_is_408(serving: Any) -> None:
+    """A caller that stalls must not hold a connection for ever."""
+    app = build_serving_app(serving, Settings(body_seconds=0.01))
+    first = [{"type": "http.request", "body": b'{"inputs": ', "more_body": True}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        if first:
+            return first.pop()
+        await asyncio.Event().wait()
+        return None
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/predict",
+        "headers": [(b"host", b"gateway")],
+        "query_string": b"",
+    }
+    await app(scope, receive, send)
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
+
+
+async def test_a_caller_who_is_gone_gets_no_answer_and_no_prediction(serving: Any) -> None:
+    app = build_serving_app(serving, Settings())
+    messages = [{"type": "http.disconnect"}, {"type": "http.request", "body": b"{", "more_body": True}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return messages.pop()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [], "query_string": b""}
+    await app(scope, receive, send)
+    assert sent == []
+    assert serving.asked == []

@@ -96,8 +96,8 @@ class InvalidConfig(ConfigError):
 class DocumentNotFound(ConfigError):
     """No document has this name."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"there is no document {name!r}")
+    def __init__(self, name: str, detail: str = "") -> None:
+        super().__init__(detail or f"there is no document {name!r}")
         self.name = name
 
 

@@ -145,13 +145,17 @@ def _joined(ranges: list[Range]) -> tuple[Range, ...]:
 
 
 def keep_ownership(route: Route, before: Route) -> Route:
-    """The route with the buckets that its canaries owned before, where the salt is the same and none are given."""
+    """The route with every canary's buckets written out; under the same salt each keeps those that it owned before."""
     owned = before.ownership if before.salt == route.salt else {}
+    kept = [canary.ranges or owned.get(canary.version, ()) for canary in route.canaries]
     canaries = tuple(
-        canary if canary.ranges else canary.model_copy(update={"ranges": owned.get(canary.version, ())})
-        for canary in route.canaries
+        canary.model_copy(update={"ranges": ranges}) for canary, ranges in zip(route.canaries, kept, strict=True)
     )
-    return Route.model_validate({**dict(route), "canaries": canaries})
+    known = Route.model_validate({**dict(route), "canaries": canaries})
+    whole = tuple(
+        canary.model_copy(update={"ranges": known.ownership[canary.version]}) for canary in known.canaries
+    )
+    return Route.model_validate({**dict(known), "canaries": whole})
 
 
 def read_route(body: bytes) -> Route:

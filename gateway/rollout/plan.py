@@ -311,8 +311,10 @@ def eligible(manifest: Manifest, condition: Condition, champion: int) -> str:
         return f"it is quarantined ({condition.reason})"
     if condition.rolled_back:
         return f"it was rolled back ({condition.reason})"
-    if manifest.lineage.source != "job" or not manifest.lineage.data_digest:
+    if not manifest.lineage.data_digest:
         return "its training data are unknown"
+    if manifest.lineage.source != "job":
+        return "it was not made by a retraining job"
     if manifest.gate.passed is not True:
         return "it did not pass the gate" if manifest.gate.passed is False else "it never met the gate"
     return ""

@@ -173,7 +173,7 @@ def _manifest(number: int, **fields: Any) -> Manifest:
         (_manifest(1), Condition(), "older"),
         (_manifest(2), Condition(quarantined=True, reason="crashed"), "quarantined"),
         (_manifest(2), Condition(rolled_back=True, reason="slow"), "rolled back"),
-        (_manifest(2, lineage=Lineage(source="file", data_digest="d")), Condition(), "data are unknown"),
+        (_manifest(2, lineage=Lineage(source="file", data_digest="d")), Condition(), "retraining job"),
         (_manifest(2, lineage=Lineage(source="job")), Condition(), "data are unknown"),
         (_manifest(2, gate=GateReport(passed=False)), Condition(), "did not pass"),
         (_manifest(2, gate=GateReport()), Condition(), "never met"),

@@ -83,7 +83,10 @@ async def publish(
 
 
 def draft_of(model: ModelName, upload: Upload, now: float) -> tuple[Manifest, bytes | None]:
-    """The manifest as far as the publisher knows it, and the reference. Pure. Raises InvalidInput, InvalidConfig."""
+    """The manifest as far as the publisher knows it, and the reference. Pure. Raises InvalidInput, InvalidConfig.
+
+    Only the retraining supervisor publishes what a job made: an upload can not claim to be that, nor to answer an alert.
+    """
     given = {"model": model, **upload.manifest}
     try:
         draft = msgspec.convert(given, Manifest)
@@ -91,7 +94,8 @@ def draft_of(model: ModelName, upload: Upload, now: float) -> tuple[Manifest, by
         raise _bad("/manifest", str(error)) from None
     if draft.model != model:
         raise _bad("/manifest/model", f"is {draft.model[:100]!r}, the path says {model!r}")
-    draft = msgspec.structs.replace(draft, number=0, created=now)
+    lineage = msgspec.structs.replace(draft.lineage, source="file", alert="")
+    draft = msgspec.structs.replace(draft, number=0, created=now, lineage=lineage)
     if upload.sample is None:
         _check_reference(upload.reference, draft)
         return draft, upload.reference

@@ -35,7 +35,7 @@ async def show_rollout(asked: Asked) -> Response:
     await versions_of(asked.ports, asked.model)
     rollout = await find_as(asked.ports, rollout_name(asked.model), Rollout)
     if rollout is None:
-        raise DocumentNotFound(rollout_name(asked.model))
+        raise DocumentNotFound(rollout_name(asked.model), f"{asked.model} had no rollout yet")
     return json_response(rollout_view(rollout))
 
 

@@ -77,9 +77,7 @@ class RunningGateway:
         command += ["--listen", f"127.0.0.1:{self.port}", "--admin-listen", f"127.0.0.1:{self.admin_port}"]
         command += ["--config", str(self.config), "--workers", str(self.workers)]
         with (self.data / "log.txt").open("a") as log:
-            self.process = subprocess.Popen(
-                command, cwd=REPOSITORY, stdout=log, stderr=log, stdin=subprocess.DEVNULL
-            )
+            self.process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
     def wait_until_live(self) -> None:
         for url in (f"{self.url}/livez", f"{self.admin_url}/metrics"):

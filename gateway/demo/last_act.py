@@ -6,11 +6,11 @@ and labels. Knows the gateway by its commands, its admin API and `/predict`.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from gateway.client import AsyncClient, Conflict, rollout_call, rollout_verb_call
 from gateway.clock import Clock
@@ -32,6 +32,7 @@ _LAST_ROWS = 1_000
 
 _ROWS_PER_SECOND = 500.0
 _SEED = 7
+_ATTEMPTS = 10
 
 
 class Encore:
@@ -85,13 +86,14 @@ async def free_the_road(stage: Stage) -> None:
 
     These rows get no labels: the steps and the guards count answers, and without labels no new job begins.
     """
-    await stage.watch.settle()
+    await stage.watch.until_idle()
     if not stage.watch.view.is_rolling_out:
         return
     if not await stage.send_until(lambda view: not view.is_rolling_out, labelled=False):
         stage.say("A rollout did not end on its own; it makes room for the last act.")
         call = rollout_verb_call(stage.model, "roll-back", "makes room for the last act of the demo")
-        await until_answered(lambda: stage.admin.send(call), stage.clock)
+        with contextlib.suppress(Conflict):  # it ended in between
+            await until_answered(lambda: stage.admin.send(call), stage.clock)
 
 
 async def publish_shuffled(stage: Stage, rows: Sequence[Row]) -> int:
@@ -116,29 +118,18 @@ def published_version(out: str) -> int:
         raise GatewayError(f"the command did not print the version it published: {out[:500]!r}") from error
 
 
-async def roll_out(stage: Stage, version: int) -> Mapping[str, Any]:
-    """Start the standard plan for the version and send rows until it has ended; the rollout as seen last."""
+async def roll_out(stage: Stage, version: int) -> str:
+    """Start the standard plan for the version and send rows until it is rolled back; why, empty when it never was."""
     call = rollout_call(stage.model, version, "steps", "the demo's last act: trained on shuffled labels")
-    for _ in range(10):
+    for _ in range(_ATTEMPTS):
         try:
             await until_answered(lambda: stage.admin.send(call), stage.clock)
             break
         except Conflict:
+            view = await stage.watch.look()
+            if view.is_rolling_out and view.rollout["version"] == version:
+                break  # the first answer was lost, the rollout had started
             # A job ended in between and its version is on its way: let it.
             await free_the_road(stage)
-    await stage.send_until(lambda view: has_ended(view.rollout, version))
-    return stage.watch.view.rollout
-
-
-def has_ended(rollout: Mapping[str, Any], version: int) -> bool:
-    """True when this version's rollout was rolled back, or was promoted and its guards have ended."""
-    if rollout.get("version") != version:
-        return False
-    return rollout["phase"] == "rolled_back" or (rollout["phase"] == "promoted" and not rollout["guarding"])
-
-
-def reason_of(rollout: Mapping[str, Any], version: int) -> str:
-    """Why this version was rolled back; empty when it was not."""
-    if rollout.get("version") != version or rollout["phase"] != "rolled_back":
-        return ""
-    return str(rollout["reason"] or rollout["verdict"] or "rolled back")
+    await stage.send_until(lambda view: version in view.rolled_back)
+    return stage.watch.view.rolled_back.get(version, "")

@@ -29,7 +29,6 @@ from gateway.demo.last_act import (
     free_the_road,
     publish_shuffled,
     published_version,
-    reason_of,
     roll_out,
 )
 from gateway.demo.live import Live
@@ -193,8 +192,8 @@ class Run:
             job_failure=streamed.job_failure,
             later_jobs=len(view.jobs) - len(streamed.jobs),
             published=view.versions,
-            promoted=view.count_ended("promoted"),
-            rolled_back=view.count_ended("rolled_back"),
+            promoted=len(view.promoted),
+            rolled_back=len(view.rolled_back),
             weights=view.weights,
             failed_requests=tally.failed,
             seconds=self.clock.monotonic() - self.started,
@@ -258,7 +257,7 @@ class Run:
         await free_the_road(stage)
         bad = await publish_shuffled(stage, self.rows)
         await free_the_road(stage)
-        reason = reason_of(await roll_out(stage, bad), bad)
+        reason = await roll_out(stage, bad)
         self._say(f"{MODEL}@{bad} was rolled back: {reason}" if reason else f"{MODEL}@{bad} was NOT rolled back.")
         return bad, reason
 

@@ -75,7 +75,7 @@ def fresh_directory(asked: Path | None) -> Path:
     mark = data / _MARK
     if mark.exists():
         process = json.loads(mark.read_text() or "{}").get("process", 0)
-        if process and _is_running(process):
+        if process and is_running(process):
             raise NotAllowed(f"a gateway started by an earlier demo still uses {data}: end it with `kill {process}`")
         shutil.rmtree(data)
     elif data.exists() and (not data.is_dir() or any(data.iterdir())):
@@ -192,7 +192,8 @@ def _free_addresses() -> tuple[Address, Address]:
     return Address(host="127.0.0.1", port=ports[0]), Address(host="127.0.0.1", port=ports[1])
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """True while a process with this id lives."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -18,24 +18,32 @@ from gateway.demo.send import Pause
 ANSWERS_ALERT = "error_drift"
 _LIVE_JOB = frozenset({"queued", "running"})
 _ENDED_ROLLOUT = frozenset({"promoted", "rolled_back"})
+_PROMOTED = frozenset({"promote", "promoted_on_gate"})
+_ROLLED_BACK = frozenset({"roll_back", "restore"})
 _JOBS_SECONDS = 0.075
 _ROLLOUT_SECONDS = 0.2
 _MODEL_SECONDS = 1.0
 _GIVE_UP_SECONDS = 60.0
 _SUMMARY_SECONDS = 3.0
 _NEWEST_JOBS = 20
+_MOST_ENTRIES = 1000
 
 
 @dataclass
 class View:
-    """Everything seen so far. jobs: by id; alerts: advisory or not, by id; ended: number and phase of every rollout's
-    end; monitored: when the monitor wrote its summary, seconds since 1970.
+    """Everything seen so far.
+
+    jobs: by id. alerts: advisory or not, by id. rollout: the newest one. promoted: version numbers. rolled_back: the
+    reason by version number. audited: number of the last audit entry that was read. monitored: when the monitor wrote
+    its summary, seconds since 1970.
     """
 
     jobs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     alerts: dict[str, bool] = field(default_factory=dict)
     rollout: Mapping[str, Any] = field(default_factory=dict)
-    ended: set[tuple[int, str]] = field(default_factory=set)
+    promoted: set[int] = field(default_factory=set)
+    rolled_back: dict[int, str] = field(default_factory=dict)
+    audited: int = 0
     versions: int = 0
     champion: int = 0
     weights: dict[int, float] = field(default_factory=dict)
@@ -48,16 +56,22 @@ class View:
     def see_rollout(self, content: Mapping[str, Any]) -> None:
         """An answer of `GET /admin/models/{m}/rollout`."""
         self.rollout = content
-        if content["phase"] in _ENDED_ROLLOUT:
-            self.ended.add((content["number"], content["phase"]))
+
+    def see_audit(self, content: Mapping[str, Any]) -> None:
+        """An answer of `GET /admin/audit`: no end of a rollout is missed, however soon the next one begins."""
+        for entry in content["entries"]:
+            self.audited = entry["number"]
+            version = int(entry["subject"].rpartition("@")[2]) if "@" in entry["subject"] else 0
+            if entry["action"] in _PROMOTED:
+                self.promoted.add(version)
+            elif entry["action"] in _ROLLED_BACK:
+                self.rolled_back[version] = entry["reason"]
 
     def see_model(self, content: Mapping[str, Any]) -> None:
         """An answer of `GET /admin/models/{m}`."""
         self.versions = len(content["versions"])
         self.weights = {int(version): weight for version, weight in content["weights"].items()}
         self.champion = (content["route"] or {}).get("champion", 0)
-        if content["rollout"]:
-            self.see_rollout(content["rollout"])
 
     def see_monitoring(self, content: Mapping[str, Any]) -> None:
         """An answer of `GET /admin/models/{m}/monitoring`."""
@@ -65,8 +79,8 @@ class View:
         self.alerts |= {alert["id"]: bool(alert.get("advisory")) for alert in content["alerts"]}
 
     def copy(self) -> View:
-        """What was seen so far, which later looks leave alone."""
-        return replace(self, jobs=dict(self.jobs), alerts=dict(self.alerts), ended=set(self.ended))
+        """The jobs and alerts seen so far, which later looks leave alone."""
+        return replace(self, jobs=dict(self.jobs), alerts=dict(self.alerts))
 
     @property
     def job(self) -> Mapping[str, Any] | None:
@@ -82,10 +96,6 @@ class View:
     def is_rolling_out(self) -> bool:
         """True while a rollout may still move the route."""
         return bool(self.rollout) and (self.rollout["phase"] not in _ENDED_ROLLOUT or bool(self.rollout["guarding"]))
-
-    def count_ended(self, phase: str) -> int:
-        """How many rollouts were seen to end in this phase."""
-        return sum(ended == phase for _, ended in self.ended)
 
     @property
     def job_failure(self) -> str:
@@ -121,7 +131,7 @@ class Watch:
         async with asyncio.TaskGroup() as group:
             for look, seconds in (
                 (self._look_at_jobs, _JOBS_SECONDS),
-                (self._look_at_rollout, _ROLLOUT_SECONDS),
+                (self._look_at_rollouts, _ROLLOUT_SECONDS),
                 (self._look_at_model, _MODEL_SECONDS),
             ):
                 group.create_task(self._again(look, seconds))
@@ -131,13 +141,17 @@ class Watch:
         now, give_up = self._clock.now(), self._clock.monotonic() + _SUMMARY_SECONDS
         while (await self.look()).monitored < now and self._clock.monotonic() < give_up:
             await self._clock.sleep(0.1)
+        return await self.until_idle()
+
+    async def until_idle(self) -> View:
+        """The view once no job is queued or running."""
         while (await self.look()).job is not None:
             await self._clock.sleep(0.1)
         return self.view
 
     async def look(self) -> View:
         """The view after one whole look; waits for a gateway that is away."""
-        for look in (self._look_at_jobs, self._look_at_rollout, self._look_at_model):
+        for look in (self._look_at_jobs, self._look_at_rollouts, self._look_at_model):
             await until_answered(look, self._clock)
         return self.view
 
@@ -153,7 +167,9 @@ class Watch:
         else:
             self._pause.release()
 
-    async def _look_at_rollout(self) -> None:
+    async def _look_at_rollouts(self) -> None:
+        new = await self._admin.get("/admin/audit", subject=self._model, after=self.view.audited, limit=_MOST_ENTRIES)
+        self.view.see_audit(new)
         try:
             self.view.see_rollout(await self._admin.get(model_path(self._model, "/rollout")))
         except Refused as error:

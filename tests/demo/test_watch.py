@@ -25,8 +25,8 @@ MODEL: dict[str, Any] = {
     "versions": [{"number": 1}, {"number": 2}],
     "weights": {"1": 50.0, "2": 50.0},
     "route": {"champion": 1},
-    "rollout": rollout(1, "canary"),
 }
+AUDIT: dict[str, Any] = {"entries": [{"number": 3, "action": "promote", "subject": "electricity@2", "reason": ""}]}
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "published", "rejected", "failed", "cancelled"])
@@ -51,18 +51,21 @@ def test_jobs_and_alerts_are_counted_once_and_kept() -> None:
 
 
 def test_every_end_of_a_rollout_is_counted_once() -> None:
-    """A promoted version that its guards roll back was both."""
+    """Rollouts follow each other within milliseconds: only the audit trail holds every end. One version may be both."""
     view = View()
-    for seen in (
-        rollout(1, "canary"),
-        rollout(1, "promoted", guarding=True),
-        rollout(1, "promoted", guarding=False),
-        rollout(2, "promoted", guarding=True),
-        rollout(2, "rolled_back"),
-        rollout(2, "rolled_back"),
-    ):
-        view.see_rollout(seen)
-    assert (view.count_ended("promoted"), view.count_ended("rolled_back")) == (2, 1)
+    entries = [
+        {"number": 4, "action": "publish", "subject": "electricity@2", "reason": ""},
+        {"number": 5, "action": "promoted_on_gate", "subject": "electricity@2", "reason": "counts"},
+        {"number": 6, "action": "job.start", "subject": "electricity", "reason": ""},
+        {"number": 8, "action": "restore", "subject": "electricity@2", "reason": "fell"},
+    ]
+    view.see_audit({"entries": entries[:3], "next": 6})
+    view.see_audit({"entries": entries[3:], "next": 8})
+    view.see_audit({"entries": [], "next": None})
+    view.see_audit({"entries": [{"number": 9, "action": "roll_back", "subject": "electricity@3", "reason": "worse"}]})
+    assert view.promoted == {2}
+    assert view.rolled_back == {2: "fell", 3: "worse"}
+    assert view.audited == 9
 
 
 @pytest.mark.parametrize(
@@ -87,6 +90,7 @@ def test_the_line_names_weights_and_the_rollout() -> None:
     """What a person sees beside the bar."""
     view = View()
     view.see_model(MODEL)
+    view.see_rollout(rollout(1, "canary"))
     assert "@1 50% @2 50%" in view.line()
     assert "canary @2" in view.line()
     assert (view.versions, view.champion) == (2, 1)
@@ -99,7 +103,8 @@ async def test_the_watch_holds_and_releases_the_clock(fake: Any) -> None:
     async with AsyncClient(f"http://{fake.address}") as admin:
         fake.documents = {
             "/admin/jobs": {"jobs": [job("a", "queued")]},
-            "/admin/models/electricity": {**MODEL, "rollout": None},
+            "/admin/models/electricity": MODEL,
+            "/admin/audit": AUDIT,
             "/admin/models/electricity/monitoring": {"time": 1.0, "alerts": [{"id": "x"}]},
         }
         watch = Watch(admin, "electricity", pause, clock)
@@ -124,7 +129,8 @@ async def test_the_view_settles_when_the_monitor_is_done_and_no_job_is_left(fake
     async with AsyncClient(f"http://{fake.address}") as admin:
         fake.documents = {
             "/admin/jobs": lambda: {"jobs": [job("a", "running" if len(looks) < 7 else "published")]},
-            "/admin/models/electricity": {**MODEL, "rollout": None},
+            "/admin/models/electricity": MODEL,
+            "/admin/audit": AUDIT,
             "/admin/models/electricity/monitoring": monitoring,
         }
         view = await Watch(admin, "electricity", Pause(clock), clock).settle()
@@ -138,7 +144,8 @@ async def test_a_monitor_that_says_nothing_is_not_waited_for_for_ever(fake: Any)
     async with AsyncClient(f"http://{fake.address}") as admin:
         fake.documents = {
             "/admin/jobs": {"jobs": []},
-            "/admin/models/electricity": {**MODEL, "rollout": None},
+            "/admin/models/electricity": MODEL,
+            "/admin/audit": AUDIT,
             "/admin/models/electricity/monitoring": {"time": 0.0, "alerts": []},
         }
         start = clock.monotonic()
@@ -157,7 +164,8 @@ async def test_the_watch_looks_until_it_is_cancelled(fake: Any) -> None:
     """The background task lives as long as the stream."""
     fake.documents = {
         "/admin/jobs": {"jobs": []},
-        "/admin/models/electricity": {**MODEL, "rollout": rollout(1, "promoted", guarding=True)},
+        "/admin/models/electricity": MODEL,
+        "/admin/audit": AUDIT,
         "/admin/models/electricity/rollout": rollout(1, "promoted", guarding=True),
         "/admin/models/electricity/monitoring": {"time": 1.0, "alerts": []},
     }
@@ -176,7 +184,7 @@ async def test_the_watch_looks_until_it_is_cancelled(fake: Any) -> None:
             await looked.wait()
             looked.clear()
         assert watch.view.versions == 2
-        assert watch.view.ended == {(1, "promoted")}
+        assert watch.view.promoted == {2}
         looking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await looking

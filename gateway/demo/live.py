@@ -5,8 +5,10 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich import live
+from rich.console import Console, Group
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 _LINE_EVERY_ROWS = 5_000
 
@@ -18,34 +20,33 @@ class Live:
         self._console = console
         self._rows = rows
         self._next_line = _LINE_EVERY_ROWS
-        self._progress: Progress | None = None
-        if console.is_terminal:
-            self._progress = Progress(
-                TextColumn("rows {task.completed:>6,.0f} of {task.total:,.0f}"),
-                BarColumn(bar_width=24),
-                TextColumn("accuracy {task.fields[accuracy]:.4f}  {task.fields[seen]}"),
-                TimeElapsedColumn(),
-                console=console,
-                refresh_per_second=5,
-            )
-            self._task = self._progress.add_task("", total=rows, accuracy=0.0, seen="")
+        self._progress = Progress(
+            TextColumn("rows {task.completed:>6,.0f} of {task.total:,.0f}"),
+            BarColumn(bar_width=20),
+            TextColumn("accuracy {task.fields[accuracy]:.4f}"),
+            TimeElapsedColumn(),
+        )
+        self._task = self._progress.add_task("", total=rows, accuracy=0.0)
+        self._seen = Text("", no_wrap=True, overflow="ellipsis")
+        self._display = live.Live(Group(self._progress, self._seen), console=console, refresh_per_second=5)
 
     def __enter__(self) -> Self:
-        if self._progress:
-            self._progress.start()
+        if self._console.is_terminal:
+            self._display.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._progress:
-            self._progress.stop()
+        if self._console.is_terminal:
+            self._display.stop()
 
     def show(self, answered: int, accuracy: float, seen: str) -> None:
         """`answered` rows are done."""
-        if self._progress:
-            self._progress.update(self._task, completed=answered, accuracy=accuracy, seen=seen)
+        if self._console.is_terminal:
+            self._progress.update(self._task, completed=answered, accuracy=accuracy)
+            self._seen.plain = seen
         elif answered >= self._next_line:
             self._next_line += _LINE_EVERY_ROWS
             line = f"rows {answered:>6,} of {self._rows:,}  accuracy {accuracy:.4f}  {seen}"
-            self._console.print(line, highlight=False, soft_wrap=True)
+            self._console.print(line, soft_wrap=True)

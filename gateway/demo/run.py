@@ -43,8 +43,8 @@ MODEL = "electricity"
 FIRST_ROWS = 2_000
 FAST_ROWS = 12_000
 ROWS_PER_SECOND = 300.0
-"""The replay's speed when none is asked for. A rollout's steps take the gateway some tenths of a second: a day or two of
-the stream at this speed, weeks at 1,500 rows a second, where the whole stream came out two points worse."""
+"""The replay's speed when none is asked for. A rollout's steps take the gateway some tenths of a second: a day or two
+of the stream at this speed, weeks at 1,500 rows a second, where the whole stream came out two points worse."""
 
 INTERRUPTED = 130
 _SERVE_SECONDS = 60.0

@@ -84,7 +84,11 @@ def served() -> Iterator[tuple[Served, str]]:
         def log_message(self, format: str, *args: Any) -> None:
             return
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            return  # a user was stopped in the middle of a request
+
+    with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         yield state, f"http://127.0.0.1:{server.server_port}"
@@ -114,7 +118,8 @@ def test_shares_follow_the_moved_weights(served: tuple[Served, str]) -> None:
     assert {label["label"] for label in state.labels} == {1}
     lines = re.findall(r"^m@\d +([\d,]+) +([\d.]+)% +([\d.]+)%$", ended.stderr, re.MULTILINE)
     assert len(lines) == 2
-    assert sum(int(count.replace(",", "")) for count, _, _ in lines) == len(state.bodies)
+    counted = sum(int(count.replace(",", "")) for count, _, _ in lines)
+    assert 0 <= len(state.bodies) - counted <= 4, "a user that is stopped leaves at most one answer unread"
     assert all(abs(float(share) - float(weight)) < 10 for _, share, weight in lines)
 
 

@@ -97,7 +97,7 @@ def demo(
         fast=fast,
         keep=keep,
         as_json=as_json,
-        rows_per_second=rows_per_second or None,
+        rows_per_second=rows_per_second,
         data=data,
         rows=rows,
         workers=workers,

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Protocol
 
 from gateway.errors import ExecutionError
-from gateway.execution.session import CAN_NOT_RUN, LoadedVersion
+from gateway.execution.session import CAN_NOT_RUN, LoadedVersion, Stop
 from gateway.execution.tensors import Tensors
 from gateway.names import Outcome
 
@@ -25,12 +25,16 @@ CLOSING = "the gateway is stopping"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How one run ended. outputs: None unless the outcome is OK. latency_us: the model alone, 0 when it did not run."""
+    """How one run ended. outputs: None unless the outcome is OK. latency_us: the model alone, 0 when it did not run.
+
+    is_lost: nobody ran it, or the process that did is gone: it says nothing about these inputs.
+    """
 
     outputs: Tensors | None
     outcome: Outcome
     latency_us: int
     error: str = ""
+    is_lost: bool = False
 
 
 Done = Callable[[Run], None]
@@ -72,17 +76,36 @@ class SessionExecutor:
         elif version.cost_us < self._inline_microseconds:
             done(self._run(version, tensors, expires))
         else:
-            loop = asyncio.get_running_loop()
-            waiting = self._pool.submit(self._run, version, tensors, expires)
-            waiting.add_done_callback(partial(_hand_over, loop, done))
+            self._run_in_thread(version, tensors, done, expires, deadline_seconds)
 
-    def _run(self, version: LoadedVersion, tensors: Tensors, expires: float | None) -> Run:
+    def _run_in_thread(
+        self, version: LoadedVersion, tensors: Tensors, done: Done, expires: float | None, seconds: float | None
+    ) -> None:
+        """Run in a thread; once the deadline has passed the run is told to end, so that the thread comes free."""
+        loop = asyncio.get_running_loop()
+        if seconds is None:
+            stop = timer = None
+        else:
+            stop = Stop()
+            timer = loop.call_later(max(0.0, seconds), stop.set)
+
+        def ended(result: Run) -> None:
+            if timer is not None:
+                timer.cancel()
+            done(result)
+
+        waiting = self._pool.submit(self._run, version, tensors, expires, stop)
+        waiting.add_done_callback(partial(_hand_over, loop, ended))
+
+    def _run(self, version: LoadedVersion, tensors: Tensors, expires: float | None, stop: Stop | None = None) -> Run:
         start = self._monotonic()
         if expires is not None and start >= expires:
             return Run(None, Outcome.DEADLINE, 0, TOO_LATE)
         try:
-            outputs = version.run(tensors)
+            outputs = version.run(tensors) if stop is None else version.run(tensors, stop)
         except ExecutionError as error:
+            if stop is not None and stop.is_set:
+                return Run(None, Outcome.DEADLINE, self._microseconds_since(start), TOO_LATE)
             return Run(None, Outcome.ERROR, self._microseconds_since(start), str(error))
         return Run(outputs, Outcome.OK, self._microseconds_since(start))
 
@@ -111,7 +134,7 @@ def _result(ended: Future[Run]) -> Run:
 async def run(executor: Executor, version: LoadedVersion, tensors: Tensors, deadline_seconds: float | None) -> Run:
     """One run as an awaitable; a passed deadline ends it with outcome DEADLINE, also when the answer came too late.
 
-    A run in a thread can not be interrupted: its late answer is dropped.
+    A run in a thread is told to end, which it does between two nodes of its graph; a late answer is dropped.
     """
     if deadline_seconds is not None and deadline_seconds <= 0:
         return Run(None, Outcome.DEADLINE, 0, TOO_LATE)

@@ -51,6 +51,24 @@ _WARM_UP_SECONDS = 1.0
 _FATAL = 4
 
 
+class Stop:
+    """Ends a run from another thread. It acts between the nodes of a graph: one long operator is not cut short."""
+
+    __slots__ = ("options",)
+
+    def __init__(self) -> None:
+        self.options = onnxruntime.RunOptions()
+
+    def set(self) -> None:
+        """End the run, or the next one that gets this stop."""
+        self.options.terminate = True
+
+    @property
+    def is_set(self) -> bool:
+        """True once the run was told to end."""
+        return bool(self.options.terminate)
+
+
 class LoadedVersion:
     """One version, ready to run. Immutable but for `close`."""
 
@@ -70,12 +88,12 @@ class LoadedVersion:
         """The version's name."""
         return self.manifest.version
 
-    def run(self, tensors: Tensors) -> Tensors:
+    def run(self, tensors: Tensors, stop: Stop | None = None) -> Tensors:
         """The outputs, as `manifest.outputs` lists them. Raises ExecutionError with a text of the catalogue."""
         session = self._session
         if session is None:
             raise ExecutionError(NOT_LOADED)
-        answers = run_session(session, self._names, tensors)
+        answers = run_session(session, self._names, tensors, stop)
         if not self._zipmap:
             return dict(zip(self._names, answers, strict=True))
         return self._without_maps(answers)
@@ -136,10 +154,10 @@ def open_session(model: bytes) -> Any:
         raise ExecutionError(CAN_NOT_LOAD) from error
 
 
-def run_session(session: Any, names: list[str], tensors: Tensors) -> list[Any]:
+def run_session(session: Any, names: list[str], tensors: Tensors, stop: Stop | None = None) -> list[Any]:
     """The raw answers of these outputs. Raises ExecutionError chained to the runtime's error."""
     try:
-        answers: list[Any] = session.run(names, tensors)
+        answers: list[Any] = session.run(names, tensors, None if stop is None else stop.options)
     except MemoryError as error:
         raise ExecutionError(OUT_OF_MEMORY) from error
     except _RUN_ERRORS as error:

@@ -12,9 +12,11 @@ import pytest
 from gateway.clock import ManualClock
 from gateway.errors import ExecutionError
 from gateway.execution.executor import CLOSING, TOO_LATE, Run, SessionExecutor, run
-from gateway.execution.session import CAN_NOT_RUN, LoadedVersion
+from gateway.execution.session import CAN_NOT_RUN, LoadedVersion, Stop, open_session
 from gateway.execution.tensors import Tensors
 from gateway.names import Outcome
+from gateway.registry.manifest import Manifest
+from tests.execution.graphs import endless_loop
 
 INPUTS: Tensors = {"x": np.zeros((1, 2), np.float32)}
 CLOCK = ManualClock()
@@ -32,7 +34,7 @@ class Fake:
         self.began = threading.Event()
         self.threads: list[threading.Thread] = []
 
-    def run(self, tensors: Tensors) -> Tensors:
+    def run(self, tensors: Tensors, stop: Stop | None = None) -> Tensors:
         self.threads.append(threading.current_thread())
         self.began.set()
         assert self.may_run.wait(10)
@@ -108,12 +110,24 @@ async def test_an_unforeseen_error_in_a_thread_is_answered_too() -> None:
 
 
 async def test_a_passed_deadline_ends_the_wait() -> None:
-    """The thread can not be stopped, but the caller gets a fallback in time."""
+    """A thread that does not listen can not be stopped, but the caller gets a fallback in time."""
     fake, ran = Fake(cost_us=5000), executor()
     fake.may_run.clear()
     ended = await run(ran, fake.version, INPUTS, 0.01)
     assert (ended.outputs, ended.outcome, ended.error) == (None, Outcome.DEADLINE, TOO_LATE)
     fake.may_run.set()
+    ran.close()
+
+
+async def test_a_run_that_never_ends_is_told_to_end_at_its_deadline() -> None:
+    """Else two such requests would take both threads away for ever."""
+    session = open_session(endless_loop().SerializeToString())
+    manifest = Manifest(model="m", number=1)
+    version, ran = LoadedVersion(manifest, session, {}, 5000.0), executor(threads=1)
+    ended: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
+    ran.submit(version, INPUTS, ended.set_result, 0.05)
+    done = await asyncio.wait_for(ended, 10)
+    assert (done.outcome, done.error) == (Outcome.DEADLINE, TOO_LATE)
     ran.close()
 
 

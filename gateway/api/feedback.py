@@ -5,6 +5,8 @@ Late, repeated, unknown or early feedback is normal and accepted: the join count
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 from starlette.types import Scope
 
@@ -16,13 +18,16 @@ from gateway.journal.record import Feedback
 from gateway.names import is_request_id
 
 Label = str | int | float | bool | None
+MAX_ROW = 1_000_000
 
 
 class Item(msgspec.Struct, forbid_unknown_fields=True):
     """One row's truth. row: its place in the request, 0 for a single record."""
 
-    id: str
-    row: int | msgspec.UnsetType = msgspec.UNSET
+    id: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^[\\x21-\\x7e]{1,128}$"})]
+    row: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": MAX_ROW})] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
     label: Label = None
     value: float | None = None
 
@@ -36,7 +41,6 @@ class Items(msgspec.Struct, forbid_unknown_fields=True):
 _ONE = msgspec.json.Decoder(Item)
 _MANY = msgspec.json.Decoder(Items)
 _SHAPE = msgspec.json.Decoder(dict[str, msgspec.Raw])
-MAX_ROW = 1_000_000
 MAX_LABEL_CHARACTERS = 1024
 
 

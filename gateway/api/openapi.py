@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -10,27 +11,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 import gateway
+from gateway.api.door import Serving
 from gateway.api.feedback import Item, Items
 from gateway.api.problems import json_response
+from gateway.registry.manifest import Feature
+from gateway.serving.request import ServedModel
 
 Schema = dict[str, Any]
 
-_SCALAR: Schema = {"type": ["number", "string", "boolean", "null"]}
-_RECORD: Schema = {"type": "object", "additionalProperties": True}
-PREDICT: Schema = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["inputs"],
-    "properties": {
-        "model": {"type": ["string", "null"], "description": "may be left out when one model is served"},
-        "inputs": {
-            "description": "one record by feature name, a list of records, a list of rows, or tensors by name",
-            "oneOf": [_RECORD, {"type": "array", "items": {"oneOf": [_RECORD, {"type": "array"}, _SCALAR]}}],
-        },
-        "key": {"type": ["string", "integer", "null"], "description": "makes routing sticky"},
-        "id": {"type": ["string", "null"], "pattern": "^[\\x21-\\x7e]{1,128}$"},
-    },
-}
+_ID: Schema = {"type": ["string", "null"], "pattern": "^[\\x21-\\x7e]{1,128}$"}
+_TENSORS: Schema = {"type": "object", "additionalProperties": True, "minProperties": 1}
 ANSWER: Schema = {
     "type": "object",
     "required": ["id", "model", "version", "role", "reason", "outputs"],
@@ -66,7 +56,7 @@ INFER: Schema = {
     "type": "object",
     "required": ["inputs"],
     "properties": {
-        "id": {"type": "string"},
+        "id": {"type": "string", "pattern": "^[\\x21-\\x7e]{1,128}$"},
         "parameters": {"type": "object"},
         "inputs": {
             "type": "array",
@@ -81,8 +71,17 @@ INFER: Schema = {
                 },
             },
         },
-        "outputs": {"type": "array", "items": {"type": "object", "required": ["name"]}},
+        "outputs": {
+            "type": "array",
+            "items": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
+        },
     },
+}
+
+
+_PATH_PARTS: dict[str, Schema] = {
+    "model": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"},
+    "version": {"type": "integer", "minimum": 1, "maximum": 999999999},
 }
 
 
@@ -117,12 +116,15 @@ ROWS = (
 )
 
 
-def document() -> Schema:
-    """The OpenAPI 3.1 document."""
+def document(models: Sequence[ServedModel] = ()) -> Schema:
+    """The OpenAPI 3.1 document; bodies of /predict by model, as the champions' signatures have them."""
     (one, many), components = msgspec.json.schema_components((Item, Items), ref_template="#/components/schemas/{name}")
+    bodies = {f"Predict.{model.name}": _predict(model, len(models) == 1) for model in models}
+    any_model: Schema = {"anyOf": [_reference(name) for name in bodies]} if bodies else _predict_of("", True, _TENSORS)
     schemas = {
         **components,
-        "Predict": PREDICT,
+        **bodies,
+        "Predict": any_model,
         "Answer": ANSWER,
         "Feedback": {"oneOf": [one, many]},
         "Infer": INFER,
@@ -144,6 +146,55 @@ def document() -> Schema:
     }
 
 
+def _predict(model: ServedModel, is_alone: bool) -> Schema:
+    manifest = model.manifests[model.champion]
+    if not manifest.features:
+        tensors = {
+            tensor.name: {"description": f"{tensor.datatype} {list(tensor.shape)}"} for tensor in manifest.inputs
+        }
+        given: Schema = {"type": "object", "properties": tensors, "required": list(tensors)}
+        return _predict_of(model.name, is_alone, {**given, "additionalProperties": False})
+    record: Schema = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": [feature.name for feature in manifest.features if not feature.may_be_missing],
+        "properties": {feature.name: _feature(feature) for feature in manifest.features},
+    }
+    width = len(manifest.features)
+    cells = [_feature(feature) for feature in manifest.features]
+    row: Schema = {"type": "array", "prefixItems": cells, "items": False, "minItems": width, "maxItems": width}
+    many = [{"type": "array", "minItems": 1, "items": one} for one in (record, row)]
+    return _predict_of(model.name, is_alone, {"anyOf": [record, *many]})
+
+
+def _predict_of(name: str, is_alone: bool, inputs: Schema) -> Schema:
+    """The body of /predict for one model; a model that is alone may be left unnamed."""
+    named: Schema = {"const": name} if name else {"type": ["string", "null"]}
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["inputs"] if is_alone else ["model", "inputs"],
+        "properties": {
+            "model": named,
+            "inputs": {"description": "a record by feature name, records, rows, or tensors by name", **inputs},
+            "key": {"type": ["string", "integer", "null"], "description": "makes routing sticky"},
+            "id": _ID,
+        },
+    }
+
+
+def _feature(feature: Feature) -> Schema:
+    """A feature's type and what it was trained on; the policy decides what becomes of values beyond that."""
+    texts = any(isinstance(category, str) for category in feature.categories)
+    kind = "string" if texts else "number"
+    schema: Schema = {"type": [kind, "null"] if feature.may_be_missing else kind}
+    if feature.categories:
+        schema["examples"] = list(feature.categories[:10])
+    if feature.low is not None or feature.high is not None:
+        schema["description"] = f"trained on {feature.low} to {feature.high}"
+    return schema
+
+
 def _operation(row: Row) -> Schema:
     is_v2 = row.path.startswith("/v2")
     kind, schema = ("application/json", "V2Error") if is_v2 else ("application/problem+json", "Problem")
@@ -155,7 +206,7 @@ def _operation(row: Row) -> Schema:
     names = [part[1:-1] for part in row.path.split("/") if part.startswith("{")]
     if names:
         operation["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+            {"name": name, "in": "path", "required": True, "schema": _PATH_PARTS[name]} for name in names
         ]
     if row.body:
         content = {"application/json": {"schema": _reference(row.body)}}
@@ -171,11 +222,10 @@ def _reference(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def openapi_routes() -> list[Route]:
-    """The route."""
-    made = document()
+def openapi_routes(serving: Serving) -> list[Route]:
+    """The route. The document is made for each call: it is read seldom and follows what is served."""
 
     async def openapi(request: Request) -> Response:
-        return json_response(made)
+        return json_response(document(serving.models()))
 
     return [Route("/openapi.json", openapi)]

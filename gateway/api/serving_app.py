@@ -27,7 +27,7 @@ def build_serving_app(serving: Serving, settings: Settings) -> Starlette:
         *model_routes(serving, guard),
         *health_routes(serving),
         *inference_routes(serving, guard, settings),
-        *openapi_routes(),
+        *openapi_routes(serving),
     ]
     app = Starlette(routes=routes, exception_handlers=HANDLERS, middleware=[Middleware(Guarded)])
     app.router.redirect_slashes = False

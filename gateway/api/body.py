@@ -37,6 +37,8 @@ def _nested(depth: int) -> Any:
 
 NESTED = _nested(DEPTH - 2)
 
+NONE: frozenset[bytes] = frozenset()
+
 
 class ClientGone(Exception):
     """The caller closed the connection before the body was whole; nobody waits for an answer."""
@@ -50,9 +52,14 @@ class UnsupportedEncoding(RequestError):
     """The body is compressed; only plain bodies are read."""
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int, seconds: float) -> bytes:
-    """The whole body. Raises PayloadTooLarge, BodyTooSlow, UnsupportedEncoding, InvalidInput, ClientGone."""
-    _check_headers(scope, limit)
+async def read_body(
+    scope: Scope, receive: Receive, limit: int, seconds: float, encodings: frozenset[bytes] = NONE
+) -> bytes:
+    """The whole body as it was sent. encodings: compressions that the caller undoes itself.
+
+    Raises PayloadTooLarge, BodyTooSlow, UnsupportedEncoding, InvalidInput, ClientGone.
+    """
+    _check_headers(scope, limit, encodings)
     message = await receive()
     if message["type"] == "http.request" and not message.get("more_body"):
         body: bytes = message.get("body", b"")
@@ -66,7 +73,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int, seconds: float) 
         raise BodyTooSlow(f"the body did not arrive within {seconds:g} s") from None
 
 
-def _check_headers(scope: Scope, limit: int) -> None:
+def _check_headers(scope: Scope, limit: int, encodings: frozenset[bytes]) -> None:
     for name, value in scope["headers"]:
         if name == b"content-length":
             if not value.isdigit():
@@ -75,7 +82,7 @@ def _check_headers(scope: Scope, limit: int) -> None:
                 )
             if len(value) > 15 or int(value) > limit:
                 raise _too_large(limit)
-        elif name == b"content-encoding" and value not in (b"", b"identity"):
+        elif name == b"content-encoding" and value not in (b"", b"identity") and value.lower() not in encodings:
             raise UnsupportedEncoding("compressed bodies are not read: send it without Content-Encoding")
 
 

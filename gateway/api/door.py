@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from gateway import metrics
-from gateway.api.body import ClientGone, read_body
+from gateway.api.body import NONE, ClientGone, read_body
 from gateway.api.problems import Unauthorized, kind_of, response_for
 from gateway.documents import token
 from gateway.errors import DeadlineExceeded, ExecutionError, Fault, InvalidInput
@@ -71,10 +71,15 @@ def bearer(header: bytes) -> str:
 
 
 class Door:
-    """One call: checks the token, reads the body within its limits, answers what `call` returns or raises."""
+    """One call: checks the token, reads the body within its limits, answers what `call` returns or raises.
 
-    def __init__(self, call: Call, guard: Guard, settings: Settings) -> None:
+    encodings: compressions of the body that the call undoes itself; all others are refused here. The answer is JSON
+    unless its first header is another Content-Type.
+    """
+
+    def __init__(self, call: Call, guard: Guard, settings: Settings, encodings: frozenset[bytes] = NONE) -> None:
         self._call = call
+        self._encodings = encodings
         self._guard = guard
         self._limit = settings.max_body_bytes
         self._seconds = settings.body_seconds
@@ -82,7 +87,7 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._guard.check(scope)
-            body = await read_body(scope, receive, self._limit, self._seconds)
+            body = await read_body(scope, receive, self._limit, self._seconds, self._encodings)
             status, content, headers = await self._call(scope, body)
         except ClientGone:
             return
@@ -95,7 +100,9 @@ class Door:
             await response_for(error, scope["path"])(scope, receive, send)
             return
         length = (b"content-length", str(len(content)).encode())
-        await send({"type": "http.response.start", "status": status, "headers": [_JSON, length, *headers]})
+        is_json = not headers or headers[0][0] != b"content-type"
+        described = [_JSON, length, *headers] if is_json else [length, *headers]
+        await send({"type": "http.response.start", "status": status, "headers": described})
         await send({"type": "http.response.body", "body": content})
 
 

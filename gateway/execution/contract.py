@@ -120,7 +120,8 @@ class Contract:
         if faults:
             raise _refused(faults)
         if not self.columns:
-            return Prepared(tensors, _rows_of(self.manifest.inputs, tensors), _lists(tensors))
+            height = _rows_of(self.manifest.inputs, tensors)
+            return Prepared(tensors, height, _lists(tensors), _non_finite_flags(tensors))
         heights = {len(array) for array in tensors.values()}
         if len(heights) != 1 or 0 in heights:
             raise _refused([Fault("/inputs", "every tensor needs the same number of rows, at least one")])
@@ -440,6 +441,13 @@ def _rows_of(inputs: Sequence[Tensor], tensors: Tensors) -> int:
 def _lists(tensors: Tensors) -> dict[str, Any]:
     """Nested lists for the journal; numbers that are not finite are None."""
     return {name: without_non_finite(array).tolist() for name, array in tensors.items()}
+
+
+def _non_finite_flags(tensors: Tensors) -> tuple[str, ...]:
+    """What the data of inputs without features lacks: NaN is missing, an infinite number is outside every range."""
+    floats = [array for array in tensors.values() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+    flags = {"missing": np.isnan, "out_of_range": np.isinf}
+    return tuple(flag for flag, is_such in flags.items() if any(is_such(array).any() for array in floats))
 
 
 def _refused(faults: Sequence[Fault]) -> InvalidInput:

@@ -111,10 +111,8 @@ def from_json(datatype: str, shape: Sequence[int], data: Any, pointer: str = "")
     InvalidInput: `pointer` is where the tensor stands in the body, faults name `<pointer>/shape` and
     `<pointer>/data/...`.
     """
-    known = BY_NAME.get(str(datatype))
-    if known is None:
-        raise _invalid(f"{pointer}/datatype", f"must be one of {', '.join(BY_NAME)}")
-    sizes = _checked_shape(shape, pointer)
+    known = datatype_named(datatype, pointer)
+    sizes = checked_shape(shape, pointer)
     flat, is_nested = _flatten(data, sizes, f"{pointer}/data")
     places = sizes if is_nested else (len(flat),)
     _check_types(known, flat, places, f"{pointer}/data")
@@ -122,7 +120,16 @@ def from_json(datatype: str, shape: Sequence[int], data: Any, pointer: str = "")
     return array.reshape(sizes)
 
 
-def _checked_shape(shape: Sequence[int], pointer: str) -> tuple[int, ...]:
+def datatype_named(name: str, pointer: str = "") -> Datatype:
+    """The row of the table. Raises InvalidInput naming `<pointer>/datatype`."""
+    known = BY_NAME.get(str(name))
+    if known is None:
+        raise _invalid(f"{pointer}/datatype", f"must be one of {', '.join(BY_NAME)}")
+    return known
+
+
+def checked_shape(shape: Sequence[int], pointer: str = "") -> tuple[int, ...]:
+    """The sizes as sent. Raises InvalidInput naming `<pointer>/shape`: negative, not whole, or too many."""
     if not isinstance(shape, (list, tuple)) or len(shape) > MOST_DIMENSIONS:
         raise _invalid(f"{pointer}/shape", f"must be a list of at most {MOST_DIMENSIONS} whole numbers")
     for place, size in enumerate(shape):

@@ -138,7 +138,5 @@ async def test_health_carries_the_keys_that_clients_read(client: httpx.AsyncClie
     assert (await client.get("/v2/health/live")).status_code == 200
 
 
-async def test_binary_tensors_are_refused_with_a_word(client: httpx.AsyncClient) -> None:
-    answer = await client.post(INFER, content=b"{}xxxx", headers={"Inference-Header-Content-Length": "2"})
-    assert answer.status_code == 400
-    assert "JSON" in answer.json()["error"]
+async def test_the_server_says_which_extensions_it_has(client: httpx.AsyncClient) -> None:
+    assert "binary_tensor_data" in (await client.get("/v2")).json()["extensions"]

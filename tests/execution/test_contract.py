@@ -315,6 +315,13 @@ def test_tensors_of_a_model_without_features_are_only_checked_for_shape() -> Non
     assert prepared.values == {"scale": [1], "image": [[[None, None], [None, None]]]}
 
 
+@pytest.mark.parametrize(("value", "flags"), [(0.0, ()), (np.nan, ("missing",)), (-np.inf, ("out_of_range",))], ids=str)
+def test_what_is_not_finite_is_flagged_where_there_are_no_features(value: float, flags: tuple[str, ...]) -> None:
+    """Binary tensors may hold it; the model gets it as it is, and data quality counts it."""
+    tensors = {"scale": np.array([1], np.int32), "image": np.full((1, 2, 2), value, np.float32)}
+    assert prepare_tensors(tensors, BARE, REJECT).flags == flags
+
+
 def test_a_model_that_takes_one_row_refuses_more() -> None:
     """A fixed first dimension of 1 is common in exports without dynamic axes."""
     fixed = msgspec.structs.replace(TABLE, inputs=(Tensor(name="X", datatype="FP32", shape=(1, 3)),))

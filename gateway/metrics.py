@@ -11,33 +11,23 @@ from prometheus_client import Counter, Gauge, Histogram
 
 _ONE = ("model", "version", "role")
 
+LATENCY_BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+RUN_TIME_BOUNDS = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
+"""Upper ends of the buckets, in seconds."""
+
 requests = Counter("gateway_requests_total", "Answers by version", (*_ONE, "outcome"))
 refused = Counter("gateway_refused_requests_total", "Requests answered with an error before a version ran", ("reason",))
 latency = Histogram(
     "gateway_request_duration_seconds",
     "Time from a decoded request to its answer",
     _ONE,
-    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5),
+    buckets=LATENCY_BOUNDS,
 )
 run_time = Histogram(
     "gateway_model_run_duration_seconds",
     "Run time of the model alone",
     _ONE,
-    buckets=(
-        0.00001,
-        0.000025,
-        0.00005,
-        0.0001,
-        0.00025,
-        0.0005,
-        0.001,
-        0.0025,
-        0.005,
-        0.01,
-        0.05,
-        0.25,
-        1.0,
-    ),
+    buckets=RUN_TIME_BOUNDS,
 )
 shadow_dropped = Counter("gateway_shadow_dropped_total", "Shadow copies that were not run", ("model", "reason"))
 feedback = Counter("gateway_feedback_total", "Feedback items accepted")

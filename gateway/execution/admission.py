@@ -188,5 +188,7 @@ def _with_signature(draft: Manifest, findings: Findings) -> Manifest:
         features=found.features,
         prediction=found.prediction,
         zipmap=found.zipmap,
+        joins=found.joins,
+        least_rows=min(max(1, found.least_rows), 2),
         card=draft.card if findings.model is None else {**draft.card, "repaired": REPAIRED},
     )

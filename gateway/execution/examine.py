@@ -17,6 +17,7 @@ import onnx
 from gateway.errors import CorruptPackage, ExecutionError
 from gateway.execution.finding import Findings
 from gateway.execution.inspection import class_labels, known_texts, parse, printable, reasons_against, repaired
+from gateway.execution.joining import rows_to_join
 from gateway.execution.session import OUT_OF_MEMORY, classes_of_maps, open_session, run_session, warm_up_rows_of
 from gateway.execution.signature import (
     Described,
@@ -81,7 +82,11 @@ def _smoke(session: Any, parsed: onnx.ModelProto, draft: Manifest, rows: Rows) -
     known = next(iter(mapped.values())).tolist() if mapped else class_labels(parsed)
     seen = [_as_seen(output, arrays.get(output.name)) for output in outputs]
     prediction = read_prediction(draft.prediction, seen, zipmap, known)
-    return msgspec.structs.replace(manifest, outputs=outputs, prediction=prediction), warmup
+    known_rows = rows or warmup
+    least_rows = rows_to_join(session, names, manifest, known_rows)
+    return msgspec.structs.replace(
+        manifest, outputs=outputs, prediction=prediction, joins=least_rows > 0, least_rows=max(1, least_rows)
+    ), warmup
 
 
 def _first_that_runs(

@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
+
+from msgspec import Struct
 
 from gateway.errors import ExecutionError
 from gateway.execution.session import CAN_NOT_RUN, LoadedVersion, Stop
@@ -23,8 +24,7 @@ TOO_LATE = "the deadline passed before the model answered"
 CLOSING = "the gateway is stopping"
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Struct, frozen=True):
     """How one run ended. outputs: None unless the outcome is OK. latency_us: the model alone, 0 when it did not run.
 
     is_lost: nobody ran it, or the process that did is gone: it says nothing about these inputs.

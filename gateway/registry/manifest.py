@@ -8,6 +8,9 @@ from msgspec import Struct
 
 from gateway.names import ModelName, VersionId
 
+MOST_JOINED_ROWS = 64
+"""So many rows run together at most; admission has tried joined runs of up to this many."""
+
 
 class Tensor(Struct, frozen=True, kw_only=True):
     """datatype: Open Inference Protocol name (FP32, INT64, BYTES ...); shape: -1 is free."""
@@ -86,6 +89,9 @@ class Manifest(Struct, frozen=True, kw_only=True):
     zipmap: output name -> name under which its columns are answered, for the sequence-of-maps output that
     `skl2onnx.to_onnx` writes by default. features: empty when records by name are not possible.
     files: file name -> SHA-256, for every file of the package besides the manifest.
+    joins: rows of different callers may run together: admission found the same bits joined and alone.
+    least_rows: how many rows a run has at least; a row alone is run so many times over. Of a matrix with one row the
+        runtime makes a vector product, which rounds differently: with two rows, joined and alone are the same again.
     """
 
     model: str
@@ -103,6 +109,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     files: dict[str, str] = {}
     created: float = 0.0
     format: int = 1
+    joins: bool = False
+    least_rows: int = 1
 
     @property
     def version(self) -> VersionId:

@@ -1,18 +1,23 @@
 """The request path: lease, decide, check, run, write down, answer.
 
+One chain of plain functions for every door: `submit` is called back, `predict` waits for it. Nothing between a request
+and its answer is a task of its own; the steps meet where requests of one turn share a run and a write.
+
 Knows neither HTTP nor stores: inputs come decoded, records go to the tee, errors are those of `gateway.errors`.
 One write to the journal covers all answers of one turn of the event loop, before any of them leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
+from msgspec import Struct
 
 from gateway.clock import Clock
-from gateway.documents.policy import Fallback, Policy
+from gateway.documents.policy import Fallback
 from gateway.errors import (
     DeadlineExceeded,
     ExecutionError,
@@ -22,7 +27,7 @@ from gateway.errors import (
     VersionNotLoaded,
 )
 from gateway.execution.contract import Prepared
-from gateway.execution.executor import Executor, Run, run
+from gateway.execution.executor import Executor, Run
 from gateway.execution.session import LoadedVersion
 from gateway.execution.tensors import Tensors
 from gateway.journal.record import Feedback, Prediction
@@ -31,6 +36,7 @@ from gateway.names import ModelName, Outcome, Reason, Role
 from gateway.registry.manifest import Manifest
 from gateway.routing.decide import Decision, Facts, decide
 from gateway.serving.access import TokenCheck
+from gateway.serving.batcher import Batcher
 from gateway.serving.generation import Generation
 from gateway.serving.identity import RecentIds, RequestIds
 from gateway.serving.measure import Measures
@@ -41,15 +47,27 @@ from gateway.serving.writing import record_of, value_record_of
 
 __all__ = ["Answer", "PredictRequest", "ServedModel", "Serving"]
 
+_NOT_WRITTEN = "the journal can not take the record and the policy refuses to answer without it"
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """One version asked for one request, and how that ended."""
 
+Done = Callable[[Answer | Exception], None]
+"""Told the answer, or why there is none."""
+
+
+class _Call(Struct):
+    """One request on its way. records: one for each attempt so far. first: what the first attempt was given."""
+
+    request: PredictRequest
+    generation: Generation
+    facts: Facts
+    flags: tuple[str, ...]
     decision: Decision
-    prepared: Prepared
-    run: Run
-    record: Prediction
+    started: float
+    done: Done
+    records: list[Prediction]
+    fallbacks: Iterator[Fallback]
+    first: Prepared | None = None
+    failed: Run | None = None
 
 
 class Serving:
@@ -61,7 +79,8 @@ class Serving:
         self.lease_until = float("inf")
         self.is_draining = False
         self._turn = Turn(tee)
-        self._executor = executor
+        self._batcher = Batcher(executor, self._end_turn)
+        self._syncing: set[asyncio.Task[bool]] = set()
         self._clock = clock
         self._shadows = shadows
         self.verify_token = verify_token
@@ -74,29 +93,36 @@ class Serving:
 
         Raises RequestError, Unavailable or ExecutionError.
         """
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def done(ended: Answer | Exception) -> None:
+            if answered.done():  # the caller was cancelled
+                return
+            if isinstance(ended, Exception):
+                answered.set_exception(ended)
+            else:
+                answered.set_result(ended)
+
+        self.submit(request, done)
+        return await answered
+
+    def submit(self, request: PredictRequest, done: Done) -> None:
+        """Answer one request: `done` is called once, in this event loop, after the turn's write to the journal.
+
+        Raises RequestError for what is wrong before anything ran; `done` is not called then.
+        """
         started = self._clock.monotonic()
         generation = self._generation(request.model)
-        with generation.lease():
-            facts, flags = self._facts(request)
-            first = await self._attempt(generation, request, decide(generation.snapshot, facts), facts, flags)
-            answered, records = await self._with_fallbacks(generation, request, first, facts, flags)
-            journal = await self._write(records, generation.snapshot.policy)
-            last = records[-1]
-            self._measures.answered(last, self._clock.monotonic() - started)
-            if answered is None:
-                raise _failure(first.run)
-            self._copy_to_shadows(generation, first, facts, request)
-            return Answer(
-                id=facts.request,
-                model=generation.model,
-                version=last.version or None,
-                role=last.role,
-                reason=last.reason,
-                outputs=answered,
-                listed=last.outputs,
-                flags=last.flags,
-                journal=journal,
-            )
+        facts, flags = self._facts(request)
+        decision = decide(generation.snapshot, facts)
+        fallbacks = iter(generation.snapshot.policy.fallback)
+        call = _Call(request, generation, facts, flags, decision, started, done, [], fallbacks)
+        generation.hold()
+        try:
+            self._attempt(call, decision)
+        except BaseException:
+            generation.release()
+            raise
 
     def feedback(self, items: Sequence[Feedback]) -> bool:
         """Write labels and values down. False when the journal could not take them."""
@@ -158,58 +184,100 @@ class Serving:
         )
         return facts, flags
 
-    async def _attempt(
-        self,
-        generation: Generation,
-        request: PredictRequest,
-        decision: Decision,
-        facts: Facts,
-        flags: tuple[str, ...],
-    ) -> _Attempt:
+    def _attempt(self, call: _Call, decision: Decision) -> None:
+        """Check the inputs by this version's contract and let it run. Raises RequestError."""
+        generation = call.generation
         loaded = self._loaded(generation, decision.version)
-        prepared = prepare(request, loaded.manifest, generation.snapshot.policy)
-        ended = await run(self._executor, loaded, prepared.tensors, _deadline_seconds(request, generation))
-        record = record_of(generation.snapshot, decision, prepared, ended, facts, flags, request.trace)
-        return _Attempt(decision, prepared, ended, record)
+        prepared = prepare(call.request, loaded.manifest, generation.snapshot.policy)
+        if call.first is None:
+            call.first = prepared
+        deadline = _deadline_seconds(call.request, generation)
+        self._batcher.add(
+            loaded, prepared.tensors, prepared.rows, deadline, partial(self._ended, call, decision, prepared)
+        )
 
-    async def _with_fallbacks(
-        self,
-        generation: Generation,
-        request: PredictRequest,
-        first: _Attempt,
-        facts: Facts,
-        flags: tuple[str, ...],
-    ) -> tuple[Tensors | None, list[Prediction]]:
-        """The outputs to answer with (None: everything failed) and one record for each attempt, the answer last."""
-        records = [first.record]
-        if first.run.outputs is not None:
-            return first.run.outputs, records
-        for fallback in generation.snapshot.policy.fallback:
+    def _ended(self, call: _Call, decision: Decision, prepared: Prepared, ended: Run) -> None:
+        """A version has run, or failed: write it down, or ask the next fallback."""
+        try:
+            snapshot = call.generation.snapshot
+            call.records.append(
+                record_of(snapshot, decision, prepared, ended, call.facts, call.flags, call.request.trace)
+            )
+            if ended.outputs is not None:
+                self._turn.add(call.records, partial(self._written, call, ended.outputs))
+            else:
+                call.failed = call.failed or ended
+                self._fall_back(call)
+        except Exception as error:  # noqa: BLE001 - whatever fails here, the caller gets an answer
+            self._leave(call, error)
+
+    def _fall_back(self, call: _Call) -> None:
+        """Ask what the policy names next; when nothing is left the failure itself is written and answered."""
+        for fallback in call.fallbacks:
             if fallback.value is not None:
-                records.append(value_record_of(first.record, fallback))
-                return {name: np.asarray(value) for name, value in fallback.value.items()}, records
-            decision = _fallback_decision(generation, fallback, first.decision)
+                call.records.append(value_record_of(call.records[0], fallback))
+                outputs = {name: np.asarray(value) for name, value in fallback.value.items()}
+                return self._turn.add(call.records, partial(self._written, call, outputs))
+            decision = _fallback_decision(call.generation, fallback, call.decision)
             if decision is not None:
-                attempt = await self._attempt(generation, request, decision, facts, flags)
-                records.append(attempt.record)
-                if attempt.run.outputs is not None:
-                    return attempt.run.outputs, records
-        return None, records
+                return self._attempt(call, decision)
+        return self._turn.add(call.records, partial(self._written, call, None))
 
-    async def _write(self, records: Sequence[Prediction], policy: Policy) -> str:
-        written = await self._turn.offer(records)
-        if not written:
-            if policy.journal.on_failure == "refuse":
-                raise Unavailable("the journal can not take the record and the policy refuses to answer without it")
-            return "dropped"
-        if policy.journal.durability == "strict":
-            return "strict" if await self._turn.synced() else "dropped"
-        return "process"
+    def _written(self, call: _Call, outputs: Tensors | None, is_written: bool) -> None:
+        """The turn's write is over: answer as the policy says."""
+        journal = call.generation.snapshot.policy.journal
+        if not is_written:
+            if journal.on_failure == "refuse":
+                self._leave(call, Unavailable(_NOT_WRITTEN))
+            else:
+                self._answer(call, outputs, "dropped")
+        elif journal.durability == "strict":
+            syncing = asyncio.get_running_loop().create_task(self._turn.synced())
+            self._syncing.add(syncing)
+            syncing.add_done_callback(partial(self._synced, call, outputs))
+        else:
+            self._answer(call, outputs, "process")
 
-    def _copy_to_shadows(self, generation: Generation, first: _Attempt, facts: Facts, request: PredictRequest) -> None:
-        for version in first.decision.shadows:
-            if version in generation.versions:
-                self._shadows.offer(generation, ShadowCopy(version, first.decision, first.prepared, facts, request))
+    def _synced(self, call: _Call, outputs: Tensors | None, syncing: asyncio.Task[bool]) -> None:
+        self._syncing.discard(syncing)
+        is_safe = not syncing.cancelled() and syncing.exception() is None and syncing.result()
+        self._answer(call, outputs, "strict" if is_safe else "dropped")
+
+    def _answer(self, call: _Call, outputs: Tensors | None, journal: str) -> None:
+        last = call.records[-1]
+        self._measures.answered(last, self._clock.monotonic() - call.started)
+        if outputs is None:
+            assert call.failed is not None
+            return self._leave(call, _failure(call.failed))
+        answer = Answer(
+            id=call.facts.request,
+            model=call.generation.model,
+            version=last.version or None,
+            role=last.role,
+            reason=last.reason,
+            outputs=outputs,
+            listed=last.outputs,
+            flags=last.flags,
+            journal=journal,
+        )
+        if call.decision.shadows:
+            self._copy_to_shadows(call)
+        return self._leave(call, answer)
+
+    def _leave(self, call: _Call, ended: Answer | Exception) -> None:
+        call.generation.release()
+        call.done(ended)
+
+    def _end_turn(self) -> None:
+        self._turn.flush()
+        self._measures.flush()
+
+    def _copy_to_shadows(self, call: _Call) -> None:
+        assert call.first is not None
+        for version in call.decision.shadows:
+            if version in call.generation.versions:
+                copy = ShadowCopy(version, call.decision, call.first, call.facts, call.request)
+                self._shadows.offer(call.generation, copy)
 
 
 def _deadline_seconds(request: PredictRequest, generation: Generation) -> float:

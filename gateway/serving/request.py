@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from msgspec.structs import replace
 
 from gateway.documents.policy import Policy
@@ -20,8 +21,7 @@ from gateway.registry.manifest import Manifest
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class PredictRequest:
+class PredictRequest(Struct, frozen=True, kw_only=True):
     """One request. inputs: decoded JSON of /predict; tensors: given instead by the v2 protocol."""
 
     model: str | None
@@ -30,13 +30,12 @@ class PredictRequest:
     key: str | None = None
     id: str | None = None
     pinned: int | None = None
-    headers: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    headers: Mapping[str, str] = _NOTHING
     trace: str = ""
     deadline_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """One answer. version is None when a fallback value answered. journal: process | strict | dropped.
 
     outputs: arrays, rows first. listed: the same as JSON-ready lists, non-finite numbers as None.

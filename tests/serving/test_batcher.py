@@ -1,0 +1,203 @@
+"""Requests of one turn share a run; each gets its own rows, its own time, its own failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from gateway.errors import ExecutionError
+from gateway.execution.executor import Run
+from gateway.execution.session import LoadedVersion
+from gateway.execution.tensors import Tensors
+from gateway.names import Outcome
+from gateway.registry.manifest import MOST_JOINED_ROWS, Manifest
+from gateway.serving.batcher import Batcher
+
+
+class Version:
+    """Doubles its input; fails for rows that hold 13."""
+
+    def __init__(self, joins: bool = True) -> None:
+        self.manifest = Manifest(model="m", joins=joins)
+        self.cost_us = 10.0
+        self.row_us = 1.0
+        self.heights: list[int] = []
+
+    def run(self, tensors: Tensors) -> Tensors:
+        self.heights.append(len(tensors["X"]))
+        if (tensors["X"] == 13).any():
+            raise ExecutionError("the model failed on these inputs")
+        return {"y": tensors["X"] * 2, "classes": np.array([0, 1])}
+
+
+class Inline:
+    """Runs at once and takes 24 us; `later` keeps the answers back instead."""
+
+    def __init__(self) -> None:
+        self.deadlines: list[float | None] = []
+        self.kept: list[Callable[[], None]] = []
+        self.later = False
+        self.lost = False
+
+    def submit(
+        self, version: LoadedVersion, tensors: Tensors, done: Any, deadline_seconds: float | None = None
+    ) -> None:
+        self.deadlines.append(deadline_seconds)
+        if self.lost:
+            done(Run(None, Outcome.ERROR, 0, "gone", is_lost=True))
+            return
+        try:
+            run = Run(version.run(tensors), Outcome.OK, 24)
+        except ExecutionError as error:
+            run = Run(None, Outcome.ERROR, 24, str(error))
+        if self.later:
+            self.kept.append(lambda: done(run))
+        else:
+            done(run)
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+class Kit:
+    def __init__(self) -> None:
+        self.executor = Inline()
+        self.turns = 0
+        self.batcher = Batcher(self.executor, self.turn_over)
+        self.ended: dict[str, Run] = {}
+
+    def turn_over(self) -> None:
+        self.turns += 1
+
+    def add(self, version: Version, name: str, *values: float, deadline: float = 1.0) -> None:
+        rows = np.array(values, np.float32).reshape(-1, 1)
+        loaded = cast(LoadedVersion, version)
+
+        def ended(run: Run) -> None:
+            assert name not in self.ended, "ended twice"
+            self.ended[name] = run
+
+        self.batcher.add(loaded, {"X": rows}, len(rows), deadline, ended)
+
+    def answer(self, name: str) -> list[float]:
+        outputs = self.ended[name].outputs
+        assert outputs is not None
+        return cast(list[float], outputs["y"].ravel().tolist())
+
+
+@pytest.fixture
+def kit() -> Kit:
+    return Kit()
+
+
+async def turn() -> None:
+    await asyncio.sleep(0)
+
+
+async def test_requests_of_one_turn_share_one_run_and_get_their_own_rows(kit: Kit) -> None:
+    version = Version()
+    kit.add(version, "a", 1)
+    kit.add(version, "b", 2, 3)
+    kit.add(version, "c", 4)
+    assert kit.ended == {}
+    await turn()
+    assert version.heights == [4]
+    assert (kit.answer("a"), kit.answer("b"), kit.answer("c")) == ([2], [4, 6], [8])
+    assert kit.turns == 1
+
+
+async def test_classes_of_a_zipmap_are_everybodys(kit: Kit) -> None:
+    version = Version()
+    version.manifest = replace(version.manifest, zipmap={"maps": "probabilities"})
+    kit.add(version, "a", 1)
+    kit.add(version, "b", 2)
+    await turn()
+    for name in "ab":
+        outputs = kit.ended[name].outputs
+        assert outputs is not None
+        assert outputs["classes"].tolist() == [0, 1]
+
+
+async def test_a_version_that_may_not_be_joined_runs_singly(kit: Kit) -> None:
+    version = Version(joins=False)
+    kit.add(version, "a", 1)
+    kit.add(version, "b", 2)
+    await turn()
+    assert version.heights == [1, 1]
+
+
+async def test_versions_never_share_a_run(kit: Kit) -> None:
+    one, other = Version(), Version()
+    kit.add(one, "a", 1)
+    kit.add(other, "b", 2)
+    kit.add(one, "c", 3)
+    await turn()
+    assert (one.heights, other.heights) == ([2], [1])
+
+
+async def test_a_bad_row_fails_only_its_own_request(kit: Kit) -> None:
+    version = Version()
+    kit.add(version, "a", 1)
+    kit.add(version, "bad", 13)
+    kit.add(version, "c", 3)
+    await turn()
+    assert version.heights == [3, 1, 1, 1]
+    assert (kit.answer("a"), kit.answer("c")) == ([2], [6])
+    assert kit.ended["bad"].outcome is Outcome.ERROR
+
+
+async def test_a_run_that_was_lost_is_not_repeated(kit: Kit) -> None:
+    kit.executor.lost = True
+    version = Version()
+    kit.add(version, "a", 1)
+    kit.add(version, "b", 2)
+    await turn()
+    assert len(kit.executor.deadlines) == 1
+    assert {run.outcome for run in kit.ended.values()} == {Outcome.ERROR}
+
+
+async def test_large_turns_are_cut(kit: Kit) -> None:
+    version = Version()
+    for number in range(MOST_JOINED_ROWS + 3):
+        kit.add(version, str(number), 20 + number)
+    kit.add(version, "large", *range(100, 100 + MOST_JOINED_ROWS + 1))
+    await turn()
+    assert version.heights == [MOST_JOINED_ROWS, 3, MOST_JOINED_ROWS + 1]
+    assert kit.answer("1") == [42]
+
+
+async def test_a_joined_run_is_charged_as_if_run_alone(kit: Kit) -> None:
+    """24 us for 3 rows where a run costs 10 and a further row 1: twice what it should be, so 20 for one row."""
+    version = Version()
+    kit.add(version, "a", 1)
+    kit.add(version, "b", 2, 3)
+    await turn()
+    assert (kit.ended["a"].latency_us, kit.ended["b"].latency_us) == (20, 22)
+
+
+async def test_each_request_keeps_its_own_deadline(kit: Kit) -> None:
+    """A joined run may go on as long as the most patient of them allows; an impatient one is answered before."""
+    kit.executor.later = True
+    version = Version()
+    kit.add(version, "patient", 1, deadline=30.0)
+    kit.add(version, "impatient", 2, deadline=0.0)
+    await turn()
+    assert kit.executor.deadlines == [30.0]
+    while not kit.ended:
+        await turn()
+    assert kit.ended["impatient"].outcome is Outcome.DEADLINE
+    for answer in kit.executor.kept:
+        answer()
+    assert kit.answer("patient") == [2]
+    assert kit.ended["impatient"].outcome is Outcome.DEADLINE
+
+
+async def test_an_answer_that_took_too_long_is_a_missed_deadline(kit: Kit) -> None:
+    kit.add(Version(), "a", 1, deadline=0.00001)
+    await turn()
+    assert kit.ended["a"].outcome is Outcome.DEADLINE

@@ -128,3 +128,43 @@ def mixed_columns(*, ignore_unknown: bool) -> bytes:
         ]
         model: bytes = to_onnx(pipeline, initial_types=types).SerializeToString()
     return model
+
+
+def loops_while_positive() -> onnx.ModelProto:
+    """y = x; never ends when the first number is positive. Zeros, as a publish check sends them, are fine."""
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Identity", ["s"], ["s2"])],
+        "body",
+        [
+            value("i", TensorProto.INT64, []),
+            value("c", TensorProto.BOOL, []),
+            value("s", TensorProto.FLOAT, None),
+        ],
+        [value("c2", TensorProto.BOOL, []), value("s2", TensorProto.FLOAT, None)],
+    )
+    zeros = numpy_helper.from_array(np.zeros(1, np.int64), "zeros")
+    nothing = numpy_helper.from_array(np.array(0.0, np.float32), "nothing")
+    scalar = numpy_helper.from_array(np.zeros(0, np.int64), "scalar")
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["flat"], axis=0),
+        helper.make_node("Gather", ["flat", "zeros"], ["first_column"], axis=1),
+        helper.make_node("Reshape", ["first_column", "scalar"], ["first"]),
+        helper.make_node("Greater", ["first", "nothing"], ["positive"]),
+        helper.make_node("Loop", ["", "positive", "x"], ["y"], body=body),
+    ]
+    return graph_model(nodes, initializers=[zeros, nothing, scalar])
+
+
+def allocates_its_inputs() -> onnx.ModelProto:
+    """y = x + the sum of a matrix of ones, as many rows and columns as the one row of x says."""
+    one = numpy_helper.from_array(np.ones(1, np.float32))
+    flat = numpy_helper.from_array(np.array([-1], np.int64), "flat")
+    nodes = [
+        helper.make_node("Cast", ["x"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Reshape", ["whole", "flat"], ["sizes"]),
+        helper.make_node("ConstantOfShape", ["sizes"], ["ones"], value=one),
+        helper.make_node("ReduceSum", ["ones"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["x", "sum"], ["y"]),
+    ]
+    return graph_model(nodes, initializers=[flat])

@@ -12,7 +12,7 @@ ARGS    ?=
 UV      ?= uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format loadtest lock clean
+.PHONY: help setup demo test check format loadtest bench lock clean
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' Makefile | expand -t 18
@@ -63,6 +63,10 @@ format: setup  ## lay the code out and mend what the linter can
 loadtest: setup  ## start a gateway and put load on it, headless
 	@exec $(RUN) loadtests/run.py $(ARGS)
 
+# The peers are installed into .bench/ when they are first measured, each in an environment of its own.
+bench: setup  ## measure the gateway beside bare floors and its peers; ARGS=--quick takes about a minute
+	@exec $(RUN) -m loadtests.bench $(ARGS)
+
 # Only this target needs uv (pip install uv). One lock covers 3.11 to 3.13 on every platform and names no address:
 # where packages come from is each machine's own setting, the hashes say that they are the right ones.
 # The locks are kept where they still fit; `make lock ARGS=--upgrade` takes the newest of everything.
@@ -74,5 +78,5 @@ lock:  ## resolve pyproject.toml into requirements/*.txt again
 	$(LOCK) --group build -c requirements/dev.txt -o requirements/build.txt
 
 clean:  ## remove the environment and all caches; a gateway's data is left alone
-	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .bench build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find gateway tests models loadtests -name __pycache__ -type d -prune -exec rm -rf {} +

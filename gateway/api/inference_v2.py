@@ -23,7 +23,7 @@ from gateway.registry.manifest import Manifest, Tensor
 from gateway.settings import Settings
 
 PLATFORM = "onnx_onnxv1"
-EXTENSIONS = ("binary_tensor_data",)
+EXTENSIONS = ("binary_tensor_data", "statistics")
 
 
 def inference_routes(serving: Serving, guard: Guard, settings: Settings) -> list[Route]:

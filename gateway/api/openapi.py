@@ -107,11 +107,14 @@ ROWS = (
     Row("get", "/v2", "Server metadata"),
     Row("get", "/v2/health/live", "The process answers"),
     Row("get", "/v2/health/ready", "Every champion answers", statuses=(503,)),
+    Row("get", "/v2/models/stats", "Statistics of everything served", statuses=(401,)),
     Row("get", "/v2/models/{model}", "Model metadata", statuses=(401, 404)),
     Row("get", "/v2/models/{model}/ready", "The model answers", statuses=(404,)),
+    Row("get", "/v2/models/{model}/stats", "Statistics of a model", statuses=(401, 404)),
     Row("post", "/v2/models/{model}/infer", "Inference through the router", "Infer", "", 200, _WRONG),
     Row("get", "/v2/models/{model}/versions/{version}", "Metadata of a version", statuses=(400, 401, 404)),
     Row("get", "/v2/models/{model}/versions/{version}/ready", "The version is loaded", statuses=(400, 404)),
+    Row("get", "/v2/models/{model}/versions/{version}/stats", "Statistics of a version", statuses=(400, 401, 404)),
     Row("post", "/v2/models/{model}/versions/{version}/infer", "Inference by a version", "Infer", "", 200, _WRONG),
 )
 

@@ -14,6 +14,7 @@ from gateway.api.models import model_routes
 from gateway.api.openapi import openapi_routes
 from gateway.api.predict import Predict
 from gateway.api.problems import HANDLERS, Guarded
+from gateway.api.statistics import statistics_routes
 from gateway.settings import Settings
 
 
@@ -26,6 +27,7 @@ def build_serving_app(serving: Serving, settings: Settings) -> Starlette:
         Route("/feedback", Door(TakeFeedback(serving), feedback_guard, settings), methods=["POST"]),
         *model_routes(serving, guard),
         *health_routes(serving),
+        *statistics_routes(serving, guard, settings),
         *inference_routes(serving, guard, settings),
         *openapi_routes(serving),
     ]

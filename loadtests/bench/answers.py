@@ -29,7 +29,7 @@ def checker(protocol: str, expected: Sequence[FloatArray], echoed: bytes = b"") 
             return None if body == echoed else f"{len(body)} bytes came back that are not the request's"
         try:
             found = probabilities(protocol, body, headers)
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
             return f"the answer can not be read ({type(error).__name__}: {error}): {body[:200]!r}"
         if any(found.shape == one.shape and np.abs(found - one).max() <= TOLERANCE for one in expected):
             return None
@@ -70,7 +70,7 @@ def _v2(body: bytes, headers: Mapping[str, str]) -> FloatArray:
     content, at = json.loads(body[:length]), length
     found: FloatArray | None = None
     for output in content["outputs"]:
-        size = output.get("parameters", {}).get("binary_data_size")
+        size = (output.get("parameters") or {}).get("binary_data_size")
         if output["name"] == "probabilities":
             data = np.array(output["data"], np.float32) if size is None else np.frombuffer(body[at : at + size], "<f4")
             found = data.reshape(output["shape"])

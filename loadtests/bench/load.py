@@ -86,6 +86,16 @@ def command(load: Load, request: Request, port: int, folder: Path) -> list[str]:
     return [sys.executable, "-m", "loadtests.bench.generator", str(folder / "plan.json"), *where]
 
 
+# Files are closed at once: wrk's event loop has room for few descriptors beside its connections.
+_CONTENT = """
+local function content(name)
+  local file = assert(io.open(name, "rb"))
+  local text = file:read("*a")
+  file:close()
+  return text
+end
+"""
+
 _DONE = """
 function done(summary, latency, _)
   local errors = summary.errors
@@ -112,7 +122,7 @@ def lua(headers: dict[str, str], files: Sequence[str]) -> str:
     """wrk's script: the request, and a closing line that `read_outcome` reads."""
     lines = ['wrk.method = "POST"']
     lines += [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items()]
-    lines += ['local function content(name) local file = assert(io.open(name, "rb")); return file:read("*a") end']
+    lines.append(_CONTENT)
     if len(files) == 1:
         return "\n".join([*lines, f"wrk.body = content({json.dumps(files[0])})", _DONE])
     names = ", ".join(f"content({json.dumps(name)})" for name in files)

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 
 from loadtests.bench import load, machine, server
@@ -81,7 +82,7 @@ def _one(bench: Bench, subject: Subject, number: int, results: Results) -> None:
         for sample in measure(bench, subject, number, results.note):
             results.samples.append(sample)
             print(describe(sample), flush=True)
-    except (StartFailed, LoadFailed, OSError) as error:
+    except (StartFailed, LoadFailed, OSError, HTTPException) as error:
         results.failed.add(subject.key)
         results.note(f"{subject.title}: {error}")
 

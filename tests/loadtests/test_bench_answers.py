@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,6 +34,7 @@ ANSWERS = {
     "plain": lambda rows: (json.dumps({"probabilities": rows}).encode(), {}),
     "instances": lambda rows: (json.dumps({"predictions": rows}).encode(), {}),
     "v2": lambda rows: (json.dumps({"outputs": [{**V2, "data": np.ravel(rows).tolist()}]}).encode(), {}),
+    "v2, null": lambda rows: (json.dumps({"outputs": [{**V2, "parameters": None, "data": rows}]}).encode(), {}),
     "v2, binary": binary,
 }
 
@@ -52,7 +55,9 @@ def test_an_answer_with_too_few_rows_is_wrong() -> None:
     assert check(*ANSWERS["plain"](ROWS)) is not None
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b'{"probabilities": "x"}', b'{"probabilities": [[1], [1, 2]]}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[]", b"3", b'{"probabilities": "x"}', b'{"probabilities": [[1], [1, 2]]}']
+)
 def test_an_answer_that_can_not_be_read_is_told(body: bytes) -> None:
     """It is left out with its reason instead of stopping the run."""
     told = checker("plain", [RIGHT])(body, {})
@@ -89,6 +94,19 @@ class Fixed(asyncio.Protocol):
         for _ in range(data.count(b"POST /predict")):
             self._transport.write(f"HTTP/1.1 {self._status}\r\nContent-Length: 4\r\n\r\nab".encode())
             asyncio.get_running_loop().call_soon(self._transport.write, b"cd")
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+@pytest.mark.parametrize("bodies", [1, 100])
+async def test_wrk_runs_the_script_that_is_written_for_it(tmp_path: Path, bodies: int) -> None:
+    """With a hundred open files wrk had no descriptor left for its connections."""
+    made = await asyncio.get_running_loop().create_server(lambda: Fixed("200 OK"), "127.0.0.1", 0)
+    async with made:
+        request = load.Request("/predict", (b"body",) * bodies, "plain")
+        command = load.command(load.Load("wrk", 16, 1), request, made.sockets[0].getsockname()[1], tmp_path)
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        printed, _ = await process.communicate()
+    assert load.read_outcome(printed.decode()).requests > 16
 
 
 async def generated(status: str) -> load.Outcome:

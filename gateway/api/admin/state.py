@@ -90,7 +90,7 @@ async def read_model(ports: ControlPorts, model: ModelName) -> ModelState:
     return ModelState(
         model=model,
         manifests=manifests,
-        conditions=await _conditions(ports, model),
+        conditions=await read_conditions(ports, model),
         route=read_route(route.body) if route else None,
         route_revision=route.revision if route else 0,
         policy_revision=policy.revision if policy else 0,
@@ -104,7 +104,8 @@ async def read_model(ports: ControlPorts, model: ModelName) -> ModelState:
     )
 
 
-async def _conditions(ports: ControlPorts, model: ModelName) -> dict[int, Condition]:
+async def read_conditions(ports: ControlPorts, model: ModelName) -> dict[int, Condition]:
+    """What happened to the versions of a model, by number."""
     found: dict[int, Condition] = {}
     for name in await ports.config.list(f"conditions/{model}@"):
         condition = await find_as(ports, name, Condition)

@@ -64,6 +64,11 @@ class Settings(BaseModel):
     max_package_bytes: int = Field(default=1024**3, ge=1024, description="largest package that can be published")
     header_seconds: float = Field(default=5.0, gt=0, description="time for a request's headers")
     body_seconds: float = Field(default=10.0, gt=0, description="time for a request's body")
+    stall_seconds: float = Field(default=10.0, gt=0, description="a caller who does not read for so long is cut off")
+    edge: Literal["fast", "asgi"] = Field(
+        default="fast",
+        description="fast: /predict is answered before ASGI is entered; asgi: everything goes through it",
+    )
     grace_seconds: float = Field(default=10.0, gt=0, description="time to finish requests at shutdown")
     shadow_queue: int = Field(default=1000, ge=1, description="shadow copies waiting at most, per process")
     inline_microseconds: int = Field(default=1000, ge=0, description="models faster than this run in the event loop")

@@ -48,6 +48,18 @@ class BodyTooSlow(RequestError):
     """The body did not arrive in time."""
 
 
+class HeadersTooSlow(RequestError):
+    """The headers did not arrive in time."""
+
+
+class HeadersTooLarge(RequestError):
+    """The request line and the headers are over their limit, or there are too many."""
+
+
+class MalformedRequest(RequestError):
+    """This is not HTTP, or not HTTP that two programs would read in the same way."""
+
+
 class UnsupportedEncoding(RequestError):
     """The body is compressed; only plain bodies are read."""
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway import metrics
@@ -92,18 +93,21 @@ class Door:
         except ClientGone:
             return
         except Exception as error:  # noqa: BLE001 - every error becomes an answer; unknown ones are logged there
-            if not isinstance(
-                error, (ExecutionError, DeadlineExceeded)
-            ):  # those have run a version, and are counted there
-                kind = kind_of(error)
-                metrics.refused.labels(kind.slug if kind else "internal-error").inc()
-            await response_for(error, scope["path"])(scope, receive, send)
+            await refusal(error, scope["path"])(scope, receive, send)
             return
         length = (b"content-length", str(len(content)).encode())
         is_json = not headers or headers[0][0] != b"content-type"
         described = [_JSON, length, *headers] if is_json else [length, *headers]
         await send({"type": "http.response.start", "status": status, "headers": described})
         await send({"type": "http.response.body", "body": content})
+
+
+def refusal(error: Exception, path: str) -> Response:
+    """The answer to a request that ended in this error; counted, unless a version has run: that is counted there."""
+    if not isinstance(error, (ExecutionError, DeadlineExceeded)):
+        kind = kind_of(error)
+        metrics.refused.labels(kind.slug if kind else "internal-error").inc()
+    return response_for(error, path)
 
 
 def answer_headers(answer: Answer) -> tuple[tuple[bytes, bytes], ...]:

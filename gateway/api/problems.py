@@ -19,7 +19,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import errors
-from gateway.api.body import BodyTooSlow, ClientGone, UnsupportedEncoding
+from gateway.api.body import (
+    BodyTooSlow,
+    ClientGone,
+    HeadersTooLarge,
+    HeadersTooSlow,
+    MalformedRequest,
+    UnsupportedEncoding,
+)
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +62,9 @@ KINDS: dict[type[BaseException], Kind] = {
     errors.VersionNotLoaded: Kind(404, "version-not-loaded", "Version not loaded"),
     errors.PayloadTooLarge: Kind(413, "payload-too-large", "Payload too large"),
     BodyTooSlow: Kind(408, "body-too-slow", "Body too slow"),
+    HeadersTooSlow: Kind(408, "headers-too-slow", "Headers too slow"),
+    HeadersTooLarge: Kind(431, "headers-too-large", "Headers too large"),
+    MalformedRequest: Kind(400, "malformed-request", "Malformed request"),
     UnsupportedEncoding: Kind(415, "unsupported-encoding", "Unsupported content encoding"),
     Unauthorized: Kind(401, "unauthorized", "Unauthorized"),
     Forbidden: Kind(403, "forbidden", "Forbidden"),
@@ -76,6 +86,9 @@ KINDS: dict[type[BaseException], Kind] = {
     errors.AdmissionRefused: Kind(422, "admission-refused", "Refused at admission"),
     errors.JournalUnavailable: Kind(503, "journal-unavailable", "The journal can not be written"),
 }
+
+_LAST = (BodyTooSlow, HeadersTooSlow, HeadersTooLarge, MalformedRequest, errors.PayloadTooLarge)
+"""After these nothing more is read from the connection."""
 
 _HTTP_TITLES = {
     404: ("no-such-path", "No such path"),
@@ -125,8 +138,8 @@ def _headers(error: Exception) -> dict[str, str]:
         return {"retry-after": "1"}
     if isinstance(error, Unauthorized):
         return {"www-authenticate": "Bearer"}
-    if isinstance(error, (BodyTooSlow, errors.PayloadTooLarge)):
-        return {"connection": "close"}  # the rest of the body is not read
+    if isinstance(error, _LAST):
+        return {"connection": "close"}  # the rest of the request is not read
     return {}
 
 

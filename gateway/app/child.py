@@ -12,8 +12,9 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from msgspec import Struct, json
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
     import uvicorn
     from starlette.applications import Starlette
+
+    from gateway.api.edge import Limits
+    from gateway.api.fast_lane import FastLane
 
 log = logging.getLogger("gateway")
 
@@ -82,9 +86,11 @@ async def keep_running(name: str, work: Callable[[], Awaitable[None]], pause_sec
             await asyncio.sleep(pause_seconds)
 
 
-def http_server(app: Starlette, settings: Settings) -> uvicorn.Server:
-    """A server for one application that leaves signals to its caller."""
+def http_server(app: Starlette, settings: Settings, limits: Limits, lane: FastLane | None = None) -> uvicorn.Server:
+    """A server for one application, behind our own edge, that leaves signals to its caller."""
     import uvicorn
+
+    from gateway.api.edge import Edge
 
     class Server(uvicorn.Server):
         @contextmanager
@@ -93,13 +99,14 @@ def http_server(app: Starlette, settings: Settings) -> uvicorn.Server:
 
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=cast("type[asyncio.Protocol]", partial(Edge, limits=limits, lane=lane)),
         loop="none",
         lifespan="off",
         ws="none",
         access_log=False,
         log_config=None,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=int(settings.grace_seconds),
         backlog=2048,

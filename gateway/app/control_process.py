@@ -11,6 +11,7 @@ import httpx
 
 from gateway.api.admin_app import build_admin_app
 from gateway.api.control import ControlPorts
+from gateway.api.edge import Limits
 from gateway.api.token import first_token
 from gateway.app.build import open_stores
 from gateway.app.child import (
@@ -52,7 +53,9 @@ async def control(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
     operations = Operations(
         stores.config, stores.registry, stores.traffic, tee, RouteWriter(stores.config, clock), clock, new_salt
     )
-    server = http_server(build_admin_app(ports, settings, operations), settings)
+    # Packages may take long to arrive: how long is for the calls that take them.
+    limits = Limits(header_seconds=settings.header_seconds, body_seconds=None, stall_seconds=settings.stall_seconds)
+    server = http_server(build_admin_app(ports, settings, operations), settings, limits)
     answering = asyncio.create_task(server.serve(sockets=[socket.socket(fileno=spec.socket)]))
     async with httpx.AsyncClient(timeout=5.0) as web:
 

@@ -6,14 +6,20 @@ import asyncio
 import os
 import socket
 
+import uvicorn
+
+from gateway.api.edge import Limits
+from gateway.api.fast_lane import FastLane
 from gateway.api.serving_app import build_serving_app
 from gateway.app.build import open_stores
 from gateway.app.child import ChildSpec, child_spec, http_server, keep_running, until_told_to_stop, write_log
 from gateway.clock import SystemClock
 from gateway.execution.executor import SessionExecutor
-from gateway.execution.session import LoadedVersion, release_memory
+from gateway.execution.session import LoadedVersion, load, release_memory
 from gateway.serving.access import TokenCheck
+from gateway.serving.condition import Conditions
 from gateway.serving.generation import Shelf
+from gateway.serving.isolation import Isolation, low_priority_threads
 from gateway.serving.lease import Lease
 from gateway.serving.pickup import Pickup
 from gateway.serving.predict import Serving
@@ -27,21 +33,44 @@ def _unload(version: LoadedVersion) -> None:
     release_memory()
 
 
+def serving_server(serving: Serving, settings: Settings) -> uvicorn.Server:
+    """The HTTP server of a serving process. The lane is for requests without tokens: those the application checks."""
+    limits = Limits(
+        header_seconds=settings.header_seconds,
+        body_seconds=settings.body_seconds,
+        stall_seconds=settings.stall_seconds,
+        max_body_bytes=settings.max_body_bytes,
+    )
+    has_lane = settings.edge == "fast" and not settings.client_auth
+    return http_server(build_serving_app(serving, settings), settings, limits, FastLane(serving) if has_lane else None)
+
+
 async def serve(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
     """Serve until told to stop, then drain: ready turns false, requests finish, the journal is synced."""
     clock = SystemClock()
     stop = until_told_to_stop(spec.alive)
     tee = stores.open_tee("traffic", spec.name)
-    executor = SessionExecutor(settings.inline_microseconds, settings.threads, clock.monotonic)
+    inside = SessionExecutor(settings.inline_microseconds, settings.threads, clock.monotonic)
+    loading = low_priority_threads()
+    executor = Isolation(inside, Conditions(stores.config), clock, loading, settings.admission_bytes)
     shadows = Shadows(tee, executor, settings.shadow_queue)
     serving = Serving(tee, executor, clock, shadows, TokenCheck(stores.config, clock))
     lease = Lease(stores.config, serving, clock, spec.name, os.getpid())
     pickup = Pickup(
-        stores.config, stores.registry, serving, settings.data / "cache", clock, Shelf(_unload), lease.report
+        stores.config,
+        stores.registry,
+        serving,
+        settings.data / "cache",
+        clock,
+        Shelf(_unload),
+        lease.report,
+        load,
+        executor.load,
+        loading,
     )
     await lease.renew()
     await pickup.pick_up_all()
-    server = http_server(build_serving_app(serving, settings), settings)
+    server = serving_server(serving, settings)
     tasks = [
         asyncio.create_task(keep_running("lease", lease.run)),
         asyncio.create_task(keep_running("pickup", pickup.run)),
@@ -59,6 +88,8 @@ async def serve(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     await lease.release()
     executor.close()
+    await executor.closed()
+    loading.shutdown()
     tee.close()
 
 

@@ -41,6 +41,8 @@ def serve(
     max_package_bytes: Annotated[str | None, _setting("largest package that can be published")] = None,
     header_seconds: Annotated[str | None, _setting("time for a request's headers [5]")] = None,
     body_seconds: Annotated[str | None, _setting("time for a request's body [10]")] = None,
+    stall_seconds: Annotated[str | None, _setting("a caller who does not read for so long is cut off [10]")] = None,
+    edge: Annotated[str | None, _setting("fast: /predict is answered before ASGI is entered; asgi: not [fast]")] = None,
     grace_seconds: Annotated[str | None, _setting("time to finish requests at shutdown [10]")] = None,
     shadow_queue: Annotated[str | None, _setting("shadow copies waiting at most, per process [1000]")] = None,
     inline_microseconds: Annotated[str | None, _setting("models faster than this run in the event loop")] = None,

@@ -13,6 +13,7 @@ import pytest
 
 from loadtests.bench import generator, load, machine
 from loadtests.bench.answers import checker
+from loadtests.bench.arguments import ROOT
 from loadtests.bench.machine import Reading
 
 RIGHT = np.array([[0.25, 0.75]], np.float32)
@@ -96,15 +97,20 @@ class Fixed(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._transport.write, b"cd")
 
 
-@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+NEEDS_WRK = pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+
+
 @pytest.mark.parametrize("bodies", [1, 100])
-async def test_wrk_runs_the_script_that_is_written_for_it(tmp_path: Path, bodies: int) -> None:
+@pytest.mark.parametrize("tool", [pytest.param("wrk", marks=NEEDS_WRK), "own"])
+async def test_a_load_tool_runs_by_the_command_that_is_made_for_it(
+    tmp_path: Path, tool: load.Tool, bodies: int
+) -> None:
     """With a hundred open files wrk had no descriptor left for its connections."""
     made = await asyncio.get_running_loop().create_server(lambda: Fixed("200 OK"), "127.0.0.1", 0)
     async with made:
         request = load.Request("/predict", (b"body",) * bodies, "plain")
-        command = load.command(load.Load("wrk", 16, 1), request, made.sockets[0].getsockname()[1], tmp_path)
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        command = load.command(load.Load(tool, 16, 1), request, made.sockets[0].getsockname()[1], tmp_path)
+        process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
         printed, _ = await process.communicate()
     assert load.read_outcome(printed.decode()).requests > 16
 

@@ -85,7 +85,7 @@ async def publish(
 def draft_of(model: ModelName, upload: Upload, now: float) -> tuple[Manifest, bytes | None]:
     """The manifest as far as the publisher knows it, and the reference. Pure. Raises InvalidInput, InvalidConfig.
 
-    Only the retraining supervisor publishes what a job made: an upload can not claim to be that, nor to answer an alert.
+    Only the supervisor publishes what a job made: an upload can not claim to be that, nor to answer an alert.
     """
     given = {"model": model, **upload.manifest}
     try:

@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 from msgspec import Struct
 
+from gateway import metrics
 from gateway.clock import Clock
 from gateway.documents.policy import Fallback
 from gateway.errors import (
@@ -221,6 +222,10 @@ class Serving:
             decision = _fallback_decision(call.generation, fallback, call.decision)
             if decision is not None:
                 return self._attempt(call, decision)
+        rescue = _rescue(call)
+        if rescue is not None:
+            metrics.champion_rescues.labels(call.generation.model, str(call.decision.version)).inc()
+            return self._attempt(call, rescue)
         return self._turn.add(call.records, partial(self._written, call, None))
 
     def _written(self, call: _Call, outputs: Tensors | None, is_written: bool) -> None:
@@ -293,6 +298,20 @@ def _fallback_decision(generation: Generation, fallback: Fallback, first: Decisi
         return None
     role = generation.snapshot.roles.get(version, Role.PREVIOUS)
     return Decision(version, role, Reason.FALLBACK_VERSION, first.bucket, first.keyed, ())
+
+
+def _rescue(call: _Call) -> Decision | None:
+    """The champion's turn when a challenger's process was away: that is the gateway's fault, not these inputs'.
+
+    Whoever pinned the version wants that one and no other; a passed deadline leaves no time; once is enough.
+    """
+    failed, champion = call.failed, call.generation.snapshot.champion
+    is_asked = any(record.version == champion for record in call.records)
+    if failed is None or not failed.is_lost or failed.outcome is Outcome.DEADLINE or is_asked:
+        return None
+    if call.decision.reason is Reason.PINNED:
+        return None
+    return _fallback_decision(call.generation, Fallback(version="champion"), call.decision)
 
 
 def _failure(ended: Run) -> GatewayError:

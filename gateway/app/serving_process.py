@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 
+import psutil
 import uvicorn
 
 from gateway.api.edge import Limits
@@ -21,6 +22,7 @@ from gateway.serving.condition import Conditions
 from gateway.serving.generation import Shelf
 from gateway.serving.isolation import Isolation, low_priority_threads
 from gateway.serving.lease import Lease
+from gateway.serving.memory import Memory
 from gateway.serving.pickup import Pickup
 from gateway.serving.predict import Serving
 from gateway.serving.shadow import Shadows
@@ -67,6 +69,7 @@ async def serve(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
         load,
         executor.load,
         loading,
+        Memory(settings.memory_bytes, lambda: psutil.Process().memory_info().rss, lambda: executor.memory_bytes),
     )
     await lease.renew()
     await pickup.pick_up_all()

@@ -53,11 +53,15 @@ class Shelf:
         self._holders[slot] -= 1
         self.sweep()
 
+    def drop(self, slot: Slot) -> None:
+        """Unload a version that nobody holds."""
+        del self._holders[slot]
+        self._unload(self._loaded.pop(slot))
+
     def sweep(self) -> None:
         """Unload what nobody holds."""
         for slot in [slot for slot, holders in self._holders.items() if holders == 0]:
-            del self._holders[slot]
-            self._unload(self._loaded.pop(slot))
+            self.drop(slot)
 
 
 class Generation:

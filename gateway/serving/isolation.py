@@ -70,6 +70,11 @@ class Isolation:
         self._memory_bytes = memory_bytes
         self._runners: list[Runner] = []
 
+    @property
+    def memory_bytes(self) -> int:
+        """By how much the runners grew when they loaded their versions."""
+        return sum(runner.ready.memory_bytes for runner in self._runners if not runner.is_closed)
+
     async def load(self, manifest: Manifest, directory: Path) -> LoadedVersion:
         """The version in a fresh process, warmed up. Raises CorruptPackage or ExecutionError."""
         version = manifest.version

@@ -36,6 +36,7 @@ from gateway.registry.registry import Registry
 from gateway.routing.snapshot import compile_route
 from gateway.serving.condition import Conditions
 from gateway.serving.generation import Generation, Shelf, Slot
+from gateway.serving.memory import Memory
 from gateway.serving.predict import Serving
 
 Loader = Callable[[Manifest, Path], LoadedVersion]
@@ -122,6 +123,7 @@ class Pickup:
         loader: Loader = load,
         isolator: Isolator | None = None,
         threads: Threads | None = None,
+        memory: Memory | None = None,
     ) -> None:
         """isolator: loads versions on trial; None: they run inline like any other. threads: where `loader` runs."""
         self._config = config
@@ -134,6 +136,7 @@ class Pickup:
         self._loader = loader
         self._isolator = isolator
         self._threads = threads
+        self._memory = memory
         self._conditions = Conditions(config)
         self._models: dict[ModelName, _Model] = {}
 
@@ -210,7 +213,8 @@ class Pickup:
         for number in left_out:
             route = without(route, number)
         slots = self._slots(model, wanted, route)
-        failed = await self._load_missing(slots)
+        last_hope = None if known.generation is not None else route.champion
+        failed = await self._load_missing(slots, last_hope)
         usable = _usable_route(route, failed, has_good=known.generation is not None)
         if usable is None:
             reason = _told(model, failed)
@@ -265,15 +269,23 @@ class Pickup:
         for slot in before:
             self._shelf.give_back(slot)
 
-    async def _load_missing(self, slots: frozenset[Slot]) -> dict[int, str]:
-        """Load what is not on the shelf. Returns why each number that failed could not be loaded."""
+    async def _load_missing(self, slots: frozenset[Slot], last_hope: int | None = None) -> dict[int, str]:
+        """Load what is not on the shelf. Returns why each number that failed could not be loaded.
+
+        last_hope: the version without which nothing would answer; no limit of memory keeps it out.
+        """
         failed: dict[int, str] = {}
         for slot in sorted(slots):
             if slot in self._shelf:
                 continue
             model, number = slot.version
             try:
-                self._shelf.put(slot, await self._load(slot))
+                loaded = await self._load(slot)
+                self._shelf.put(slot, loaded)
+                refusal = self._memory.refusal() if self._memory is not None and number != last_hope else ""
+                if refusal:
+                    self._shelf.drop(slot)
+                    raise ExecutionError(refusal)
                 metrics.loads.labels(model, "ok").inc()
             except (RegistryError, ExecutionError, OSError) as error:
                 failed[number] = str(error)

@@ -26,6 +26,7 @@ from gateway.serving.access import TokenCheck
 from gateway.serving.condition import Conditions
 from gateway.serving.generation import Slot
 from gateway.serving.isolation import Isolation, low_priority_threads
+from gateway.serving.memory import Memory
 from gateway.serving.pickup import Pickup
 from gateway.serving.predict import Serving
 from gateway.serving.runner import AWAY
@@ -195,6 +196,26 @@ async def test_a_quarantined_version_is_refused_when_proposed(trial: Trial) -> N
     assert trial.reports[-1].refused == "p1"
     assert "m@2: it is quarantined (crashed twice)" in trial.reports[-1].reason
     assert trial.places() == {1: False}
+
+
+async def test_a_version_that_does_not_fit_is_refused_and_unloaded(trial: Trial) -> None:
+    """By measured cost: each loaded version takes ten bytes here. The reason holds the figures."""
+    trial.pickup._memory = Memory(15, lambda: 10 * len(trial.shelf), lambda: 0)
+    good = await trial.route(Route(champion=1))
+    await trial.route(HALF)
+    served = trial.reports[-1]
+    assert served.revision == good
+    assert "would hold 20 bytes, the setting memory_bytes allows 15" in served.refused_reason
+    assert trial.places() == {1: False}
+    assert (await trial.ask()).version == 1
+
+
+async def test_the_only_champion_is_served_whatever_it_takes(trial: Trial) -> None:
+    """While one good version exists, something answers; its challengers stay out."""
+    trial.pickup._memory = Memory(5, lambda: 10 * len(trial.shelf), lambda: 0)
+    await trial.route(HALF)
+    assert (await trial.ask()).version == 1
+    assert "m@2: it does not fit" in trial.reports[-1].refused_reason
 
 
 def test_the_first_crash_is_a_suspicion_the_second_a_quarantine() -> None:

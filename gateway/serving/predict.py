@@ -114,7 +114,7 @@ class Serving:
         """
         started = self._clock.monotonic()
         generation = self._generation(request.model)
-        facts, flags = self._facts(request)
+        facts, flags = self._facts(request, started)
         decision = decide(generation.snapshot, facts)
         fallbacks = iter(generation.snapshot.policy.fallback)
         call = _Call(request, generation, facts, flags, decision, started, done, [], fallbacks)
@@ -171,17 +171,17 @@ class Serving:
             raise VersionNotLoaded(f"{generation.model}@{version} is not loaded; loaded are {there}")
         return loaded
 
-    def _facts(self, request: PredictRequest) -> tuple[Facts, tuple[str, ...]]:
+    def _facts(self, request: PredictRequest, now: float) -> tuple[Facts, tuple[str, ...]]:
         made = self._ids.next()
         flags = ("duplicate_id",) if request.id is not None and self._recent.seen(request.id) else ()
         facts = Facts(
-            request=request.id if request.id is not None else made,
-            draw=made,
-            key=request.key,
-            pinned=request.pinned,
-            headers=request.headers,
-            fields=first_record(request.inputs),
-            challengers_allowed=self._clock.monotonic() <= self.lease_until,
+            request.id if request.id is not None else made,
+            made,
+            request.key,
+            request.pinned,
+            request.headers,
+            first_record(request.inputs),
+            now <= self.lease_until,
         )
         return facts, flags
 
@@ -287,7 +287,8 @@ class Serving:
 
 def _deadline_seconds(request: PredictRequest, generation: Generation) -> float:
     policy_ms = generation.snapshot.policy.deadline_ms
-    return min(request.deadline_ms or policy_ms, policy_ms) / 1000
+    asked_ms = request.deadline_ms
+    return (policy_ms if asked_ms is None or asked_ms > policy_ms else asked_ms) / 1000
 
 
 def _fallback_decision(generation: Generation, fallback: Fallback, first: Decision) -> Decision | None:

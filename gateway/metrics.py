@@ -30,6 +30,12 @@ run_time = Histogram(
     buckets=RUN_TIME_BOUNDS,
 )
 shadow_dropped = Counter("gateway_shadow_dropped_total", "Shadow copies that were not run", ("model", "reason"))
+runner_ends = Counter(
+    "gateway_runner_ends_total", "Processes of versions on trial that ended", ("model", "version", "cause")
+)
+champion_rescues = Counter(
+    "gateway_champion_rescues_total", "Requests of lost canary runs that the champion answered", ("model", "version")
+)
 feedback = Counter("gateway_feedback_total", "Feedback items accepted")
 weight = Gauge("gateway_route_weight_percent", "Share of live traffic by version", _ONE, multiprocess_mode="mostrecent")
 revision = Gauge("gateway_route_revision", "Route revision in force", ("model",), multiprocess_mode="max")

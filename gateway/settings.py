@@ -73,6 +73,9 @@ class Settings(BaseModel):
     shadow_queue: int = Field(default=1000, ge=1, description="shadow copies waiting at most, per process")
     inline_microseconds: int = Field(default=1000, ge=0, description="models faster than this run in the event loop")
     threads: int = Field(default=2, ge=1, description="threads for models that do not run in the event loop")
+    memory_bytes: int | None = Field(
+        default=None, ge=2**20, description="memory of a serving process and its runners; versions beyond are refused"
+    )
     segment_bytes: int = Field(default=16 * 1024 * 1024, ge=65536, description="size of a journal segment")
     sync_seconds: float = Field(default=0.05, gt=0, description="the journal reaches the disk at most so late")
     keep_seconds: float = Field(default=30 * 86400.0, gt=0, description="age at which journal segments are deleted")

@@ -25,6 +25,7 @@ from gateway.serving.request import Answer, PredictRequest, ServedModel
 from gateway.settings import Settings
 
 _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+_OURS = frozenset({b"x-request-id", b"x-routing-key", b"x-model-version", b"x-request-timeout-ms", b"traceparent"})
 _JSON = (b"content-type", b"application/json")
 
 Sent = tuple[int, bytes, tuple[tuple[bytes, bytes], ...]]
@@ -132,6 +133,10 @@ def prediction_request(
 ) -> PredictRequest:
     """The request with what its headers say. The body's id and key win over the headers'. Raises InvalidInput."""
     sent = dict(scope["headers"])
+    if id is None and _OURS.isdisjoint(sent):
+        return PredictRequest(
+            model=model, inputs=inputs, tensors=tensors, key=key, pinned=pinned, headers=Headers(raw=scope["headers"])
+        )
     place = "/id"
     if id is None and b"x-request-id" in sent:
         id, place = sent[b"x-request-id"].decode("latin-1"), "header X-Request-Id"
@@ -149,7 +154,7 @@ def prediction_request(
         key=key,
         id=id,
         pinned=pinned,
-        headers=Headers(scope=scope),
+        headers=Headers(raw=scope["headers"]),
         trace=trace if trace and _TRACE.fullmatch(trace) else "",
         deadline_ms=_deadline_ms(sent),
     )

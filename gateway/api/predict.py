@@ -86,4 +86,7 @@ def _keys(asked: Any) -> int:
     count = 1 + (asked.model is not None) + (asked.key is not None) + (asked.id is not None)
     if isinstance(inputs, dict):
         return count + len(inputs)
-    return count + sum(len(record) for record in inputs if type(record) is dict)
+    for record in inputs:
+        if type(record) is dict:
+            count += len(record)
+    return count

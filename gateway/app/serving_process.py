@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 
+import psutil
 import uvicorn
 
 from gateway.api.edge import Limits
@@ -15,10 +16,13 @@ from gateway.app.build import open_stores
 from gateway.app.child import ChildSpec, child_spec, http_server, keep_running, until_told_to_stop, write_log
 from gateway.clock import SystemClock
 from gateway.execution.executor import SessionExecutor
-from gateway.execution.session import LoadedVersion, release_memory
+from gateway.execution.session import LoadedVersion, load, release_memory
 from gateway.serving.access import TokenCheck
+from gateway.serving.condition import Conditions
 from gateway.serving.generation import Shelf
+from gateway.serving.isolation import Isolation, low_priority_threads
 from gateway.serving.lease import Lease
+from gateway.serving.memory import Memory
 from gateway.serving.pickup import Pickup
 from gateway.serving.predict import Serving
 from gateway.serving.shadow import Shadows
@@ -48,12 +52,24 @@ async def serve(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
     clock = SystemClock()
     stop = until_told_to_stop(spec.alive)
     tee = stores.open_tee("traffic", spec.name)
-    executor = SessionExecutor(settings.inline_microseconds, settings.threads, clock.monotonic)
+    inside = SessionExecutor(settings.inline_microseconds, settings.threads, clock.monotonic)
+    loading = low_priority_threads()
+    executor = Isolation(inside, Conditions(stores.config), clock, loading, settings.admission_bytes)
     shadows = Shadows(tee, executor, settings.shadow_queue)
     serving = Serving(tee, executor, clock, shadows, TokenCheck(stores.config, clock))
     lease = Lease(stores.config, serving, clock, spec.name, os.getpid())
     pickup = Pickup(
-        stores.config, stores.registry, serving, settings.data / "cache", clock, Shelf(_unload), lease.report
+        stores.config,
+        stores.registry,
+        serving,
+        settings.data / "cache",
+        clock,
+        Shelf(_unload),
+        lease.report,
+        load,
+        executor.load,
+        loading,
+        Memory(settings.memory_bytes, lambda: psutil.Process().memory_info().rss, lambda: executor.memory_bytes),
     )
     await lease.renew()
     await pickup.pick_up_all()
@@ -75,6 +91,8 @@ async def serve(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
     await lease.release()
     executor.close()
+    await executor.closed()
+    loading.shutdown()
     tee.close()
 
 

@@ -47,6 +47,7 @@ def serve(
     shadow_queue: Annotated[str | None, _setting("shadow copies waiting at most, per process [1000]")] = None,
     inline_microseconds: Annotated[str | None, _setting("models faster than this run in the event loop")] = None,
     threads: Annotated[str | None, _setting("threads for slower models [2]")] = None,
+    memory_bytes: Annotated[str | None, _setting("memory of a serving process; versions beyond are refused")] = None,
     segment_bytes: Annotated[str | None, _setting("size of a journal segment")] = None,
     sync_seconds: Annotated[str | None, _setting("the journal reaches the disk at most so late [0.05]")] = None,
     keep_seconds: Annotated[str | None, _setting("age at which journal segments are deleted")] = None,

@@ -8,6 +8,7 @@ proposer writes the route itself.
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 LEASE_SECONDS = 1.0
 """A serving process that did not renew for this long is taken for dead, and itself stops serving challengers."""
@@ -27,6 +28,7 @@ class Served(Struct, frozen=True, kw_only=True):
     revision: int = 0
     policy_revision: int = 0
     versions: tuple[int, ...] = ()
+    left_out: tuple[int, ...] = ()  # challengers of the route that are quarantined: they get nothing
     ready: bool = False
     refused_revision: int = 0
     refused_reason: str = ""
@@ -51,10 +53,24 @@ class GatewayLease(Struct, frozen=True, kw_only=True):
 
 
 class Condition(Struct, frozen=True, kw_only=True):
-    """What happened to a version outside its immutable package."""
+    """What happened to a version outside its immutable package.
+
+    suspect: it has crashed its process once. proven: it has been champion, so it runs inside the serving processes.
+    """
 
     quarantined: bool = False
     rolled_back: bool = False
     suspect: bool = False
+    proven: bool = False
     reason: str = ""
     since: float = 0.0
+
+
+def after_crash(condition: Condition, detail: str, now: float) -> Condition:
+    """The condition of a version that crashed its process: suspect at first, quarantined the second time. Pure."""
+    if condition.quarantined:
+        return condition
+    if condition.suspect:
+        reason = f"{detail}; it had crashed before ({condition.reason})"
+        return replace(condition, quarantined=True, reason=reason, since=now)
+    return replace(condition, suspect=True, reason=detail, since=now)

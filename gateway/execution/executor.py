@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -27,7 +27,8 @@ CLOSING = "the gateway is stopping"
 class Run(Struct, frozen=True):
     """How one run ended. outputs: None unless the outcome is OK. latency_us: the model alone, 0 when it did not run.
 
-    is_lost: nobody ran it, or the process that did is gone: it says nothing about these inputs.
+    is_lost: nobody ran it, or the process that did is gone: it says nothing about these inputs. listed: the outputs as
+    JSON-ready lists, where a joined run had them made in one go; all their numbers are finite.
     """
 
     outputs: Tensors | None
@@ -35,6 +36,7 @@ class Run(Struct, frozen=True):
     latency_us: int
     error: str = ""
     is_lost: bool = False
+    listed: dict[str, list[Any]] | None = None
 
 
 Done = Callable[[Run], None]

@@ -20,7 +20,7 @@ import numpy as np
 from gateway.errors import ExecutionError
 from gateway.execution.session import run_at_least
 from gateway.execution.tensors import BY_NAME, Tensors, columns_of, from_rows
-from gateway.registry.manifest import MOST_JOINED_ROWS, Manifest
+from gateway.registry.manifest import MOST_JOINED_ROWS, Manifest, Tensor
 
 _SIZES = (2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 24, 31, 32, 33, 48, 63, MOST_JOINED_ROWS)
 _LEAST_ROWS = (1, 2)
@@ -114,40 +114,45 @@ def _same_maps(joined: Sequence[Any], alone: Sequence[Any]) -> bool:
 
 
 def _table(manifest: Manifest, rows: Sequence[Sequence[Any]]) -> Tensors:
-    """MOST_JOINED_ROWS rows: the known ones over and over, their fractions moved a little; else made-up numbers."""
+    """MOST_JOINED_ROWS rows: the known ones over and over, their fractions moved a little; else made-up numbers.
+
+    Raises ValueError for texts that nobody knows.
+    """
     random = np.random.default_rng(0)
-    known = [rows[number % len(rows)] for number in range(MOST_JOINED_ROWS)] if rows else []
-    if known and any(isinstance(cell, str) for row in rows for cell in row):
-        return from_rows(known, manifest)
-    tensors = from_rows(known, manifest) if known else {}
+    if rows and any(isinstance(cell, str) for row in rows for cell in row):
+        return from_rows([rows[number % len(rows)] for number in range(MOST_JOINED_ROWS)], manifest)
+    known = from_rows([rows[number % len(rows)] for number in range(MOST_JOINED_ROWS)], manifest) if rows else {}
+    tensors: Tensors = {}
     for tensor in manifest.inputs:
         datatype = BY_NAME[tensor.datatype]
-        if datatype.numpy.kind == "O":
-            raise ValueError("texts are not made up")
+        shape = (MOST_JOINED_ROWS, *tensor.shape[1:])
         if datatype.is_float:
-            shape = (MOST_JOINED_ROWS, *tensor.shape[1:])
-            base = tensors.get(tensor.name, np.zeros(shape, datatype.numpy))
-            spread = _spread(manifest, tensor.name, shape)
-            tensors[tensor.name] = (base + random.normal(size=shape) * spread).astype(datatype.numpy)
-        elif tensor.name not in tensors:
-            made = random.integers(0, 10, size=(MOST_JOINED_ROWS, *tensor.shape[1:]))
-            tensors[tensor.name] = made.astype(datatype.numpy)
+            middle, width = _middle(manifest, tensor, shape)
+            base = known.get(tensor.name, middle)
+            tensors[tensor.name] = (base + random.normal(size=shape) * width).astype(datatype.numpy)
+        elif tensor.name in known:
+            tensors[tensor.name] = known[tensor.name]
+        elif datatype.numpy.kind == "O":
+            raise ValueError("texts are not made up")
+        else:
+            tensors[tensor.name] = random.integers(0, 10, size=shape).astype(datatype.numpy)
     return tensors
 
 
-def _spread(manifest: Manifest, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """How far each column's numbers are moved: a tenth of its range, 1 where there is none; categories stay."""
-    tensor = next(tensor for tensor in manifest.inputs if tensor.name == name)
-    spread = np.ones(shape[1:])
+def _middle(manifest: Manifest, tensor: Tensor, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Around what the numbers of each column lie, and how far they are moved from there.
+
+    A tenth of a feature's range; where there is none, from hardly at all to far, by row: a model that is saturated by
+    every number it gets answers the same however it rounds. Categories stay.
+    """
+    middle = np.zeros(shape)
+    width = np.ones(shape) * np.logspace(-2, 1, shape[0]).reshape(-1, *[1] * (len(shape) - 1))
     for column, place in enumerate(columns_of(tensor, manifest)):
         feature = manifest.features[place]
-        width = 1.0
+        cells = (slice(None), column) if len(shape) == 2 else (slice(None),)
         if feature.kind == "categorical":
-            width = 0.0
+            width[cells] = 0.0
         elif feature.low is not None and feature.high is not None and math.isfinite(feature.high - feature.low):
-            width = (feature.high - feature.low) / 10
-        if spread.ndim:
-            spread[column] = width
-        else:
-            spread = np.array(width)
-    return spread
+            middle[cells] = (feature.low + feature.high) / 2
+            width[cells] = (feature.high - feature.low) / 10
+    return middle, width

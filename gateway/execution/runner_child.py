@@ -88,7 +88,8 @@ def _load(start: Start) -> tuple[Ready, LoadedVersion | None]:
     mapped_then, resident_then = memory()
     headroom = max(_LEAST_HEADROOM_BYTES, _HEADROOM_TIMES * (mapped_then - mapped))
     _limit_memory(min(mapped_then + headroom, mapped + start.memory_bytes))
-    return Ready(cost_us=version.cost_us, memory_bytes=max(0, resident_then - resident)), version
+    grown = max(0, resident_then - resident)
+    return Ready(cost_us=version.cost_us, row_us=version.row_us, memory_bytes=grown), version
 
 
 def memory() -> tuple[int, int]:

@@ -50,6 +50,7 @@ class Ready(Struct, frozen=True, kw_only=True):
     """
 
     cost_us: float = 0.0
+    row_us: float = 0.0
     memory_bytes: int = 0
     error: str = ""
     is_corrupt: bool = False

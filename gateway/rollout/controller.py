@@ -196,7 +196,9 @@ class RolloutController:
         if has_more:
             return 0.0
         observed = watched.observer.observed()
-        action = plan(rollout, observed, present.route, present.revision, self._clock.now())
+        condition = present.condition(rollout.version)
+        quarantined = condition.reason if condition.quarantined else ""
+        action = plan(rollout, observed, present.route, present.revision, self._clock.now(), quarantined=quarantined)
         action = dataclasses.replace(action, verdict=self._dated(action.verdict, watched, present))
         if action.act is Act.NOTHING:
             await self._note(known, present, rollout, action.verdict)

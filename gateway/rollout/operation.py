@@ -216,7 +216,7 @@ class Operations:
         before = present.condition(version.number)
         if not (before.quarantined or before.rolled_back or before.suspect):
             raise NotAllowed(f"{version} is neither quarantined nor rolled back")
-        clean = Condition(reason=reason, since=self._clock.now())
+        clean = Condition(proven=before.proven, reason=reason, since=self._clock.now())
         return await self.rollouts.set_condition(version, lambda _: clean, actor, "release")
 
     async def _move(self, present: Present, route: Route, action: str, reason: str, actor: str) -> Changed:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_verdict
 from enum import StrEnum
 
 from msgspec.structs import replace
@@ -86,9 +87,22 @@ class Action:
     verdict: Verdict = field(default_factory=lambda: Verdict("inconclusive", ""))
 
 
-def plan(rollout: Rollout, observed: Observed, route: Route, revision: int, now: float, frozen: bool = False) -> Action:
-    """What the rollout does next. revision: the route's. Calling it again after the act is done gives NOTHING."""
+def plan(
+    rollout: Rollout,
+    observed: Observed,
+    route: Route,
+    revision: int,
+    now: float,
+    frozen: bool = False,
+    quarantined: str = "",
+) -> Action:
+    """What the rollout does next. revision: the route's. Calling it again after the act is done gives NOTHING.
+
+    quarantined: why the version on trial is in quarantine, which fails it like a guard; empty: it is not.
+    """
     verdict = judge(rollout, observed)
+    if quarantined:
+        verdict = replace_verdict(verdict, result="fail", reason=f"it is quarantined ({quarantined})")
     if frozen:
         return Action(Act.NOTHING, "frozen", rollout.step, verdict)
     if rollout.pending:

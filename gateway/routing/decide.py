@@ -46,8 +46,8 @@ def decide(snapshot: Snapshot, facts: Facts) -> Decision:
     if facts.pinned is not None:
         role = snapshot.roles.get(facts.pinned, Role.PREVIOUS)
         return Decision(facts.pinned, role, Reason.PINNED, -1, False, ())
-    shadows = _shadows(snapshot, facts)
-    ruled = _ruled(snapshot, facts)
+    shadows = _shadows(snapshot, facts) if snapshot.shadows else ()
+    ruled = _ruled(snapshot, facts) if snapshot.policy.rules else None
     if ruled is not None:
         return Decision(ruled, snapshot.roles[ruled], Reason.RULE, -1, facts.key is not None, shadows)
     keyed = facts.key is not None and snapshot.policy.sticky == "key"
@@ -64,7 +64,7 @@ def _reason(snapshot: Snapshot, keyed: bool) -> Reason:
 
 
 def _shadows(snapshot: Snapshot, facts: Facts) -> tuple[int, ...]:
-    if not snapshot.shadows or not facts.challengers_allowed:
+    if not facts.challengers_allowed:
         return ()
     salt = snapshot.route.salt
     return tuple(version for version, share in snapshot.shadows if sampled(salt, version, facts.request, share))

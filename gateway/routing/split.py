@@ -6,6 +6,7 @@ Source: RFC 7693 (BLAKE2, keyed hashing).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 
 from gateway.names import BUCKETS
@@ -13,8 +14,15 @@ from gateway.names import BUCKETS
 
 def bucket(salt: str, key: str) -> int:
     """The bucket (0..9,999) of a key under a route's salt. Salts are cut to the 64 bytes that BLAKE2b takes."""
-    digest = blake2b(key.encode(), digest_size=8, key=salt.encode()[:64]).digest()
-    return int.from_bytes(digest, "big") % BUCKETS
+    keyed = _keyed(salt).copy()
+    keyed.update(key.encode())
+    return int.from_bytes(keyed.digest(), "big") % BUCKETS
+
+
+@lru_cache(maxsize=1024)
+def _keyed(salt: str) -> blake2b:
+    """The hash before the key: its first block is the salt's alone, and costs as much as a key."""
+    return blake2b(digest_size=8, key=salt.encode()[:64])
 
 
 def sampled(salt: str, version: int, request: str, buckets: int) -> bool:

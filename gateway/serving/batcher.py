@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from gateway.execution.executor import TOO_LATE, Done, Executor, Run
 from gateway.execution.session import LoadedVersion, classes_name
-from gateway.execution.tensors import Tensors
+from gateway.execution.tensors import Tensors, to_json
 from gateway.names import Outcome
 from gateway.registry.manifest import MOST_JOINED_ROWS
 
@@ -111,17 +111,23 @@ def parts(version: LoadedVersion, items: Sequence[_Waiting], run: Run) -> list[R
     """
     total = sum(item.rows for item in items)
     scale = run.latency_us / (version.cost_us + (total - 1) * version.row_us)
+    alone_us = max(1, round(scale * version.cost_us))
+    outputs = list((run.outputs or {}).items())
+    lists, non_finite = to_json(run.outputs or {})
     shared = {classes_name(columns) for columns in version.manifest.zipmap.values()}
     cut: list[Run] = []
     start = 0
     for item in items:
-        latency_us = max(1, round(scale * (version.cost_us + (item.rows - 1) * version.row_us)))
+        behind = start + item.rows
+        latency_us = alone_us if item.rows == 1 else round(scale * (version.cost_us + (item.rows - 1) * version.row_us))
         if run.outputs is None:
             cut.append(replace(run, latency_us=latency_us))
             continue
-        behind = start + item.rows
-        outputs = {name: array if name in shared else array[start:behind] for name, array in run.outputs.items()}
-        cut.append(Run(outputs, run.outcome, latency_us, run.error))
+        own = {name: array if name in shared else array[start:behind] for name, array in outputs}
+        listed = None
+        if not non_finite:
+            listed = {name: found if name in shared else found[start:behind] for name, found in lists.items()}
+        cut.append(Run(own, run.outcome, latency_us, run.error, False, listed))
         start = behind
     return cut
 

@@ -10,10 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from gateway.execution.session import LoadedVersion
 from gateway.names import ModelName, VersionId
 from gateway.routing.snapshot import Snapshot
+
+
+class Slot(NamedTuple):
+    """A version and where it runs: a version on trial that is promoted is loaded a second time, inline."""
+
+    version: VersionId
+    isolated: bool = False
 
 
 class Shelf:
@@ -21,49 +29,60 @@ class Shelf:
 
     def __init__(self, unload: Callable[[LoadedVersion], None]) -> None:
         self._unload = unload
-        self._loaded: dict[VersionId, LoadedVersion] = {}
-        self._holders: dict[VersionId, int] = {}
+        self._loaded: dict[Slot, LoadedVersion] = {}
+        self._holders: dict[Slot, int] = {}
 
-    def __contains__(self, version: VersionId) -> bool:
-        return version in self._loaded
+    def __contains__(self, slot: Slot) -> bool:
+        return slot in self._loaded
 
     def __len__(self) -> int:
         return len(self._loaded)
 
-    def put(self, version: VersionId, loaded: LoadedVersion) -> None:
+    def put(self, slot: Slot, loaded: LoadedVersion) -> None:
         """Add a loaded version that nobody holds yet; it is unloaded at the next `sweep` if nobody takes it."""
-        self._loaded.setdefault(version, loaded)
-        self._holders.setdefault(version, 0)
+        self._loaded.setdefault(slot, loaded)
+        self._holders.setdefault(slot, 0)
 
-    def take(self, version: VersionId) -> LoadedVersion:
+    def take(self, slot: Slot) -> LoadedVersion:
         """One more holder of the version."""
-        self._holders[version] += 1
-        return self._loaded[version]
+        self._holders[slot] += 1
+        return self._loaded[slot]
 
-    def give_back(self, version: VersionId) -> None:
+    def give_back(self, slot: Slot) -> None:
         """One holder less; the last one gone, the version is unloaded."""
-        self._holders[version] -= 1
+        self._holders[slot] -= 1
         self.sweep()
+
+    def drop(self, slot: Slot) -> None:
+        """Unload a version that nobody holds."""
+        del self._holders[slot]
+        self._unload(self._loaded.pop(slot))
 
     def sweep(self) -> None:
         """Unload what nobody holds."""
-        for version in [version for version, holders in self._holders.items() if holders == 0]:
-            del self._holders[version]
-            self._unload(self._loaded.pop(version))
+        for slot in [slot for slot, holders in self._holders.items() if holders == 0]:
+            self.drop(slot)
 
 
 class Generation:
     """One revision of one model with the versions it names. `versions` may lack a challenger that failed to load."""
 
-    def __init__(self, snapshot: Snapshot, policy_revision: int, numbers: frozenset[int], shelf: Shelf) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        policy_revision: int,
+        numbers: frozenset[int],
+        shelf: Shelf,
+        isolated: frozenset[int] = frozenset(),
+    ) -> None:
+        """isolated: those of the versions that run in processes of their own."""
         self.snapshot = snapshot
         self.policy_revision = policy_revision
         self._shelf = shelf
         self._leases = 0
         self._retired = False
-        self.versions: Mapping[int, LoadedVersion] = {
-            number: shelf.take(VersionId(snapshot.model, number)) for number in sorted(numbers)
-        }
+        self._slots = [Slot(VersionId(snapshot.model, number), number in isolated) for number in sorted(numbers)]
+        self.versions: Mapping[int, LoadedVersion] = {slot.version.number: shelf.take(slot) for slot in self._slots}
 
     @property
     def model(self) -> ModelName:
@@ -100,7 +119,6 @@ class Generation:
 
     def _give_back_when_unused(self) -> None:
         if self._retired and self._leases == 0 and self.versions:
-            numbers = list(self.versions)
             self.versions = {}
-            for number in numbers:
-                self._shelf.give_back(VersionId(self.model, number))
+            for slot in self._slots:
+                self._shelf.give_back(slot)

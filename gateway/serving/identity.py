@@ -15,11 +15,16 @@ class RequestIds:
         self._clock = clock
         self._mark = (mark or os.urandom(5)).hex()
         self._count = 0
+        self._millisecond = -1
+        self._prefix = ""
 
     def next(self) -> str:
         """A new id."""
         self._count = (self._count + 1) & 0xFFFFFFFF
-        return f"{int(self._clock.now() * 1000):012x}{self._mark}{self._count:08x}"
+        millisecond = int(self._clock.now() * 1000)
+        if millisecond != self._millisecond:
+            self._millisecond, self._prefix = millisecond, f"{millisecond:012x}{self._mark}"
+        return f"{self._prefix}{self._count:08x}"
 
 
 class RecentIds:

@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 from msgspec import Struct
 
+from gateway import metrics
 from gateway.clock import Clock
 from gateway.documents.policy import Fallback
 from gateway.errors import (
@@ -113,7 +114,7 @@ class Serving:
         """
         started = self._clock.monotonic()
         generation = self._generation(request.model)
-        facts, flags = self._facts(request)
+        facts, flags = self._facts(request, started)
         decision = decide(generation.snapshot, facts)
         fallbacks = iter(generation.snapshot.policy.fallback)
         call = _Call(request, generation, facts, flags, decision, started, done, [], fallbacks)
@@ -170,17 +171,17 @@ class Serving:
             raise VersionNotLoaded(f"{generation.model}@{version} is not loaded; loaded are {there}")
         return loaded
 
-    def _facts(self, request: PredictRequest) -> tuple[Facts, tuple[str, ...]]:
+    def _facts(self, request: PredictRequest, now: float) -> tuple[Facts, tuple[str, ...]]:
         made = self._ids.next()
         flags = ("duplicate_id",) if request.id is not None and self._recent.seen(request.id) else ()
         facts = Facts(
-            request=request.id if request.id is not None else made,
-            draw=made,
-            key=request.key,
-            pinned=request.pinned,
-            headers=request.headers,
-            fields=first_record(request.inputs),
-            challengers_allowed=self._clock.monotonic() <= self.lease_until,
+            request.id if request.id is not None else made,
+            made,
+            request.key,
+            request.pinned,
+            request.headers,
+            first_record(request.inputs),
+            now <= self.lease_until,
         )
         return facts, flags
 
@@ -221,6 +222,10 @@ class Serving:
             decision = _fallback_decision(call.generation, fallback, call.decision)
             if decision is not None:
                 return self._attempt(call, decision)
+        rescue = _rescue(call)
+        if rescue is not None:
+            metrics.champion_rescues.labels(call.generation.model, str(call.decision.version)).inc()
+            return self._attempt(call, rescue)
         return self._turn.add(call.records, partial(self._written, call, None))
 
     def _written(self, call: _Call, outputs: Tensors | None, is_written: bool) -> None:
@@ -282,7 +287,8 @@ class Serving:
 
 def _deadline_seconds(request: PredictRequest, generation: Generation) -> float:
     policy_ms = generation.snapshot.policy.deadline_ms
-    return min(request.deadline_ms or policy_ms, policy_ms) / 1000
+    asked_ms = request.deadline_ms
+    return (policy_ms if asked_ms is None or asked_ms > policy_ms else asked_ms) / 1000
 
 
 def _fallback_decision(generation: Generation, fallback: Fallback, first: Decision) -> Decision | None:
@@ -293,6 +299,20 @@ def _fallback_decision(generation: Generation, fallback: Fallback, first: Decisi
         return None
     role = generation.snapshot.roles.get(version, Role.PREVIOUS)
     return Decision(version, role, Reason.FALLBACK_VERSION, first.bucket, first.keyed, ())
+
+
+def _rescue(call: _Call) -> Decision | None:
+    """The champion's turn when a challenger's process was away: that is the gateway's fault, not these inputs'.
+
+    Whoever pinned the version wants that one and no other; a passed deadline leaves no time; once is enough.
+    """
+    failed, champion = call.failed, call.generation.snapshot.champion
+    is_asked = any(record.version == champion for record in call.records)
+    if failed is None or not failed.is_lost or failed.outcome is Outcome.DEADLINE or is_asked:
+        return None
+    if call.decision.reason is Reason.PINNED:
+        return None
+    return _fallback_decision(call.generation, Fallback(version="champion"), call.decision)
 
 
 def _failure(ended: Run) -> GatewayError:

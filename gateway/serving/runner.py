@@ -88,6 +88,16 @@ class Runner:
         """Its process now; None while it is away."""
         return None if self._process is None else self._process.pid
 
+    @property
+    def is_closed(self) -> bool:
+        """True once it was told to end."""
+        return self._is_closed
+
+    @property
+    def is_over(self) -> bool:
+        """True once it was closed and its process is gone."""
+        return self._is_closed and (self._task is None or self._task.done())
+
     async def start(self) -> Ready:
         """Load the version for the first time. Raises CorruptPackage or ExecutionError with the reason."""
         process = await self._launch()

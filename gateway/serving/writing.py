@@ -18,8 +18,6 @@ from gateway.routing.decide import Decision, Facts
 from gateway.routing.snapshot import Snapshot
 
 _ENCODER = msgspec.msgpack.Encoder()
-_SURELY_SMALL_CELLS = 64
-"""So few cells of any length that a client can send in practice are measured only when they are text."""
 
 
 def record_of(
@@ -32,8 +30,16 @@ def record_of(
     trace: str = "",
 ) -> Prediction:
     """The record of one run that answers, or tried to."""
-    outputs, non_finite = to_json(ended.outputs) if ended.outputs is not None else ({}, 0)
-    inputs, digest = _kept(prepared.values, snapshot.policy.journal.max_record_bytes)
+    if ended.listed is not None:
+        outputs, non_finite = ended.listed, 0
+    else:
+        outputs, non_finite = to_json(ended.outputs) if ended.outputs is not None else ({}, 0)
+    inputs, digest = prepared.values, ""
+    if not prepared.is_small:
+        inputs, digest = _kept(inputs, snapshot.policy.journal.max_record_bytes)
+    own = prepared.flags
+    if flags or non_finite:
+        own = (*own, *flags, *(("non_finite",) if non_finite else ()))
     return Prediction(
         id=facts.request,
         model=snapshot.model,
@@ -50,7 +56,7 @@ def record_of(
         split=snapshot.split,
         bucket=decision.bucket,
         keyed=decision.keyed,
-        flags=(*prepared.flags, *flags, *(("non_finite",) if non_finite else ())),
+        flags=own,
         inputs_digest=digest,
         trace=trace,
         error=ended.error,
@@ -82,15 +88,7 @@ def value_record_of(failed: Prediction, fallback: Fallback) -> Prediction:
 
 
 def _kept(values: Any, max_record_bytes: int) -> tuple[Any, str]:
-    if _is_surely_small(values):
-        return values, ""
     encoded = _ENCODER.encode(values)
     if len(encoded) <= max_record_bytes:
         return values, ""
     return None, hashlib.sha256(encoded).hexdigest()
-
-
-def _is_surely_small(values: Any) -> bool:
-    if not isinstance(values, list) or not values or len(values) * len(values[0]) > _SURELY_SMALL_CELLS:
-        return False
-    return not any(isinstance(cell, str) for row in values for cell in row)

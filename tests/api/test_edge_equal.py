@@ -17,6 +17,7 @@ from gateway.app.serving_process import serving_server
 from gateway.clock import ManualClock
 from gateway.documents.route import Canary, Route
 from gateway.errors import Unavailable
+from gateway.serving.identity import RequestIds
 from gateway.settings import Settings
 from tests.serving.serving_kit import Kit
 
@@ -28,6 +29,7 @@ async def serving(directory: Path, edge: str, **settings: Any) -> AsyncIterator[
     """The port of a server over memory stores with two versions, champion and canary."""
     directory.mkdir(parents=True)  # noqa: ASYNC240
     kit = Kit(directory, ManualClock())
+    kit.serving._ids = RequestIds(kit.clock, b"fixed")  # requests without a key are drawn alike
     await kit.publish(2)
     await kit.route(Route(champion=1, canaries=(Canary(version=2, weight=50),), salt="s"))
     listening = socket.create_server(("127.0.0.1", 0))

@@ -130,8 +130,8 @@ def mixed_columns(*, ignore_unknown: bool) -> bytes:
     return model
 
 
-def loops_while_positive() -> onnx.ModelProto:
-    """y = x; never ends when the first number is positive. Zeros, as a publish check sends them, are fine."""
+def loops_beyond_a_thousand() -> onnx.ModelProto:
+    """y = x; never ends when the first number is larger than 1,000, which no publish check tries."""
     value = helper.make_tensor_value_info
     body = helper.make_graph(
         [helper.make_node("Identity", ["c"], ["c2"]), helper.make_node("Identity", ["s"], ["s2"])],
@@ -144,16 +144,16 @@ def loops_while_positive() -> onnx.ModelProto:
         [value("c2", TensorProto.BOOL, []), value("s2", TensorProto.FLOAT, None)],
     )
     zeros = numpy_helper.from_array(np.zeros(1, np.int64), "zeros")
-    nothing = numpy_helper.from_array(np.array(0.0, np.float32), "nothing")
+    limit = numpy_helper.from_array(np.array(1000.0, np.float32), "limit")
     scalar = numpy_helper.from_array(np.zeros(0, np.int64), "scalar")
     nodes = [
         helper.make_node("Flatten", ["x"], ["flat"], axis=0),
         helper.make_node("Gather", ["flat", "zeros"], ["first_column"], axis=1),
         helper.make_node("Reshape", ["first_column", "scalar"], ["first"]),
-        helper.make_node("Greater", ["first", "nothing"], ["positive"]),
-        helper.make_node("Loop", ["", "positive", "x"], ["y"], body=body),
+        helper.make_node("Greater", ["first", "limit"], ["beyond"]),
+        helper.make_node("Loop", ["", "beyond", "x"], ["y"], body=body),
     ]
-    return graph_model(nodes, initializers=[zeros, nothing, scalar])
+    return graph_model(nodes, initializers=[zeros, limit, scalar])
 
 
 def allocates_its_inputs() -> onnx.ModelProto:
@@ -161,7 +161,8 @@ def allocates_its_inputs() -> onnx.ModelProto:
     one = numpy_helper.from_array(np.ones(1, np.float32))
     flat = numpy_helper.from_array(np.array([-1], np.int64), "flat")
     nodes = [
-        helper.make_node("Cast", ["x"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Abs", ["x"], ["positive"]),
+        helper.make_node("Cast", ["positive"], ["whole"], to=TensorProto.INT64),
         helper.make_node("Reshape", ["whole", "flat"], ["sizes"]),
         helper.make_node("ConstantOfShape", ["sizes"], ["ones"], value=one),
         helper.make_node("ReduceSum", ["ones"], ["sum"], keepdims=0),

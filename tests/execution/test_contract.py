@@ -65,7 +65,7 @@ def faults(inputs: Any, manifest: Manifest = TABLE, handling: Inputs = DEFAULT) 
 def test_a_record_is_one_row_in_signature_order() -> None:
     """Names, not their order in the body, decide the column."""
     prepared = prepare_records(dict(reversed(GOOD.items())), TABLE, DEFAULT)
-    assert prepared == Prepared(prepared.tensors, 1, [[0.5, 2, 1]], ())
+    assert prepared == Prepared(prepared.tensors, 1, [[0.5, 2, 1]], (), is_small=True)
     assert prepared.tensors["X"].dtype == np.float32
     assert prepared.tensors["X"].tolist() == [[0.5, 2.0, 1.0]]
 

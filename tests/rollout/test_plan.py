@@ -118,6 +118,24 @@ def test_what_comes_next(
         assert next_rollout(rollout, action, now, revision).phase is TRANSITIONS[rollout.phase][act]
 
 
+@pytest.mark.parametrize(
+    ("rollout", "route", "act"),
+    [
+        (SHADOW, SHADOWED, Act.ROLL_BACK),
+        (CANARY, SPLIT, Act.ROLL_BACK),
+        (PAUSED, SPLIT, Act.ROLL_BACK),
+        (APPROVING, SPLIT, Act.ROLL_BACK),
+        (PROMOTED, AFTER, Act.RESTORE),
+        (FALLEN, ROUTE, Act.NOTHING),
+    ],
+)
+def test_a_quarantined_version_is_rolled_back_from_every_live_phase(rollout: Rollout, route: Route, act: Act) -> None:
+    """A version that keeps crashing its process needs no statistics, and says why it went."""
+    action = plan(rollout, _counts(), route, 7, 0, quarantined="crashed twice")
+    assert action.act is act
+    assert act is Act.NOTHING or "quarantined (crashed twice)" in action.reason
+
+
 @pytest.mark.parametrize("phase", list(Phase))
 @pytest.mark.parametrize("act", [act for act in Act if act not in {Act.NOTHING, Act.WRITE, Act.ADOPT}])
 def test_no_transition_exists_beside_the_table(phase: Phase, act: Act) -> None:

@@ -23,7 +23,7 @@ from gateway.names import ModelName, Revision, VersionId
 from gateway.registry.manifest import Feature, Manifest, PredictionSpec, Tensor
 from gateway.registry.package import write_package
 from gateway.serving.access import TokenCheck
-from gateway.serving.generation import Shelf
+from gateway.serving.generation import Shelf, Slot
 from gateway.serving.pickup import Pickup
 from gateway.serving.predict import PredictRequest, Serving
 from gateway.serving.shadow import Shadows
@@ -123,7 +123,7 @@ class Kit:
         await self.pickup.pick_up(MODEL)
 
     def is_loaded(self, number: int) -> bool:
-        return VersionId(MODEL, number) in self.shelf
+        return Slot(VersionId(MODEL, number)) in self.shelf
 
     async def ask(self, **fields: Any) -> Any:
         return await self.serving.predict(PredictRequest(model=MODEL, **{"inputs": RECORD, **fields}))

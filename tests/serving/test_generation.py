@@ -13,7 +13,7 @@ from gateway.documents.route import Route
 from gateway.execution.session import LoadedVersion
 from gateway.names import ModelName, VersionId
 from gateway.routing.snapshot import compile_route
-from gateway.serving.generation import Generation, Shelf
+from gateway.serving.generation import Generation, Shelf, Slot
 
 MODEL = ModelName("m")
 
@@ -29,8 +29,8 @@ def loaded(number: int) -> LoadedVersion:
 
 
 def generation(shelf: Shelf, champion: int, revision: int = 1) -> Generation:
-    if VersionId(MODEL, champion) not in shelf:
-        shelf.put(VersionId(MODEL, champion), loaded(champion))
+    if Slot(VersionId(MODEL, champion)) not in shelf:
+        shelf.put(Slot(VersionId(MODEL, champion)), loaded(champion))
     snapshot = compile_route(Policy(model="m"), Route(champion=champion), revision)
     return Generation(snapshot, 0, frozenset({champion}), shelf)
 

@@ -195,9 +195,9 @@ async def test_a_process_that_says_nothing_is_killed_and_started_again(bench: Be
 
 async def test_a_run_that_never_ends_is_told_to_end_at_its_deadline(bench: Bench) -> None:
     """No process has to die for a model that loops; the next run is right behind it."""
-    runner = await bench.start(graphs.loops_while_positive())
+    runner = await bench.start(graphs.loops_beyond_a_thousand())
     process = runner.process_id
-    endless, next_one = ask(runner, row(1, 2), 0.05), ask(runner, row(-1, 2), 30.0)
+    endless, next_one = ask(runner, row(5000, 2), 0.05), ask(runner, row(1, 2), 30.0)
     ended = await endless
     assert (ended.outcome, ended.error, ended.is_lost) == (Outcome.DEADLINE, TOO_LATE, False)
     assert (await next_one).outcome is Outcome.OK

@@ -6,6 +6,7 @@ crash, hang or eat all memory, and then this process is the one that ends. Knows
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ import msgspec
 import numpy as np
 import onnx
 
-from gateway.errors import CorruptPackage, ExecutionError
+from gateway.errors import CorruptPackage, ExecutionError, InvalidInput
 from gateway.execution.finding import Findings
 from gateway.execution.inspection import class_labels, known_texts, parse, printable, reasons_against, repaired
 from gateway.execution.joining import rows_to_join
@@ -28,11 +29,14 @@ from gateway.execution.signature import (
     read_prediction,
     read_zipmap,
 )
-from gateway.execution.tensors import Tensors, from_rows, made_up
+from gateway.execution.tensors import Tensors, from_example, from_rows, made_up
 from gateway.registry.manifest import Manifest
 from gateway.registry.reference import REFERENCE_FILE
 
 Rows = list[list[Any]]
+
+MOST_EXAMPLE_ELEMENTS = 10_000
+"""An example lies in the manifest, which is read whole whenever versions are listed."""
 
 
 def examine(model: bytes, draft: Manifest, reference: bytes | None) -> Findings:
@@ -95,6 +99,8 @@ def _first_that_runs(
     """The answers of a smoke run, and the row that was needed when zeros do not run. Raises Refusal."""
     if rows and manifest.features:
         return _run_rows(session, names, manifest, rows), []
+    if manifest.example:
+        return _run_example(session, names, manifest), []
     failure: ExecutionError | None = None
     for tensors, row in _made_up_rows(manifest, texts):
         try:
@@ -107,8 +113,21 @@ def _first_that_runs(
         raise Refusal(f"{OUT_OF_MEMORY} for a check ({_cause(failure)})")
     cause = "" if failure is None else f" ({_cause(failure)})"
     raise Refusal(
-        f"the model does not run on made-up inputs{cause}; if it needs real ones, publish it with a reference sample"
+        f"the model does not run on made-up inputs{cause}; if it needs real ones, publish it with a reference sample "
+        "of its rows, or where it takes no rows with an `example` of its inputs in the manifest"
     )
+
+
+def _run_example(session: Any, names: list[str], manifest: Manifest) -> list[Any]:
+    """The answers to the publisher's example. Raises Refusal."""
+    if sum(math.prod(one.shape) for one in manifest.example) > MOST_EXAMPLE_ELEMENTS:
+        raise Refusal(f"the example has more than {MOST_EXAMPLE_ELEMENTS} elements; take smaller inputs")
+    try:
+        return run_session(session, names, from_example(manifest))
+    except InvalidInput as error:
+        raise Refusal(f"manifest: {error}") from error
+    except ExecutionError as error:
+        raise Refusal(f"the model does not run on the manifest's example ({_cause(error)})") from error
 
 
 def _run_rows(session: Any, names: list[str], manifest: Manifest, rows: Rows) -> list[Any]:

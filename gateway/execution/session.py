@@ -20,8 +20,8 @@ import onnxruntime
 from msgspec import Struct
 from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 
-from gateway.errors import CorruptPackage, ExecutionError
-from gateway.execution.tensors import Tensors, from_rows, made_up
+from gateway.errors import CorruptPackage, ExecutionError, InvalidInput
+from gateway.execution.tensors import Tensors, from_example, from_rows, made_up
 from gateway.names import VersionId
 from gateway.registry.manifest import Manifest
 from gateway.registry.package import MODEL_FILE, WARMUP_FILE, read_files
@@ -247,13 +247,18 @@ def warm_up_rows_of(files: Mapping[str, bytes]) -> list[list[Any]]:
 
 
 def _warm_up_tensors(session: Any, manifest: Manifest, files: Mapping[str, bytes]) -> list[Tensors]:
-    """One set of tensors a row; zeros, else ones, for a version that has no rows of its own."""
+    """One set of tensors a row; the example, else zeros, else ones, for a version that has no rows of its own."""
     rows = warm_up_rows_of(files)
     if rows and manifest.features:
         try:
             return [from_rows([row], manifest) for row in rows]
         except (ValueError, TypeError, IndexError, OverflowError) as error:
             raise CorruptPackage(f"the warm-up rows do not fit the signature ({error})") from error
+    if manifest.example:
+        try:
+            return [from_example(manifest)]
+        except InvalidInput as error:
+            raise CorruptPackage(f"the example can not be read ({error})") from error
     zeros = made_up(manifest, 1, 0.0)
     try:
         run_session(session, [output.name for output in session.get_outputs()], zeros)

@@ -237,6 +237,14 @@ def columns_of(tensor: Tensor, manifest: Manifest) -> list[int]:
     return [place for _, place in sorted(features)]
 
 
+def from_example(manifest: Manifest) -> Tensors:
+    """The input tensors of the publisher's example; empty when there is none. Raises InvalidInput."""
+    return {
+        one.name: from_json(one.datatype, one.shape, one.data, f"/example/{number}")
+        for number, one in enumerate(manifest.example)
+    }
+
+
 def made_up(manifest: Manifest, rows: int, fill: float) -> Tensors:
     """Tensors of one value: `fill` in every number, no letters in every text.
 

@@ -20,6 +20,15 @@ class Tensor(Struct, frozen=True, kw_only=True):
     shape: tuple[int, ...]
 
 
+class Example(Struct, frozen=True, kw_only=True):
+    """One input that the model is known to run, as the Open Inference Protocol writes it; data: flat or nested."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: list[Any]
+
+
 class Feature(Struct, frozen=True, kw_only=True):
     """One column of a record and its contract.
 
@@ -92,6 +101,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     joins: rows of different callers may run together: admission found the same bits joined and alone.
     least_rows: how many rows a run has at least; a row alone is run so many times over. Of a matrix with one row the
         runtime makes a vector product, which rounds differently: with two rows, joined and alone are the same again.
+    example: the publisher's inputs for a model that runs neither on zeros nor on ones and has no rows (a reference);
+        used by admission and warm-up.
     """
 
     model: str
@@ -111,6 +122,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     format: int = 1
     joins: bool = False
     least_rows: int = 1
+    example: tuple[Example, ...] = ()
 
     @property
     def version(self) -> VersionId:

@@ -89,6 +89,18 @@ def gathers() -> onnx.ModelProto:
     )
 
 
+def reshapes() -> onnx.ModelProto:
+    """A 2x3 table in the shape that the second input names: zeros and ones are no shape of six numbers."""
+    return graph_model(
+        [helper.make_node("Reshape", ["x", "to"], ["y"])],
+        inputs=[
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3]),
+            helper.make_tensor_value_info("to", TensorProto.INT64, [3]),
+        ],
+        outputs=[helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, None, None])],
+    )
+
+
 def iris_like() -> tuple[np.ndarray, np.ndarray]:
     """120 rows of 4 numbers and three classes that can be told apart."""
     random = np.random.default_rng(3)

@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 
 from gateway.execution.examine import examine
 from gateway.execution.finding import Findings
-from gateway.registry.manifest import Feature, Manifest
+from gateway.registry.manifest import Example, Feature, Manifest
 from tests.execution import graphs
 
 DRAFT = Manifest(model="m")
@@ -46,6 +46,33 @@ def test_declared_doubles_are_set_right_and_only_they() -> None:
     assert findings.model not in (None, broken)
     assert examine(broken, DRAFT, None).model == findings.model, "the same file twice is the same version"
     assert examine(graphs.exported(LogisticRegression(), x.astype(np.float32), y), DRAFT, None).model is None
+
+
+RESHAPES = graphs.reshapes().SerializeToString()
+TABLE = Example(name="x", datatype="FP32", shape=(2, 3), data=[1, 2, 3, 4, 5, 6])
+TO = Example(name="to", datatype="INT64", shape=(3,), data=[3, -1, 1])
+
+
+def test_a_model_without_rows_is_tried_on_the_manifests_example() -> None:
+    """Nobody can guess inputs that fit one another."""
+    assert "`example`" in refused(RESHAPES)
+    findings = examine(RESHAPES, msgspec.structs.replace(DRAFT, example=(TO, TABLE)), None)
+    assert findings.manifest is not None
+    assert findings.manifest.features == ()
+
+
+@pytest.mark.parametrize(
+    ("example", "told"),
+    [
+        ((TABLE,), "does not run on the manifest's example"),
+        ((TABLE, msgspec.structs.replace(TO, data=[4, 2, 1])), "does not run on the manifest's example"),
+        ((TABLE, msgspec.structs.replace(TO, data=[3])), "/example/1/data has 1 elements"),
+        ((TABLE, msgspec.structs.replace(TO, datatype="INT65")), "/example/1/datatype"),
+        ((msgspec.structs.replace(TABLE, shape=(200, 300)), TO), "more than 10000 elements"),
+    ],
+)
+def test_an_example_that_does_not_run_is_refused_with_the_reason(example: tuple[Example, ...], told: str) -> None:
+    assert told in refused(RESHAPES, draft=msgspec.structs.replace(DRAFT, example=example))
 
 
 def test_the_row_that_a_strict_encoder_needs_is_found_in_the_model() -> None:

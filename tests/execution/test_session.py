@@ -21,7 +21,7 @@ from gateway.execution.session import (
     load,
     release_memory,
 )
-from gateway.registry.manifest import Feature, Manifest, PredictionSpec, Tensor
+from gateway.registry.manifest import Example, Feature, Manifest, PredictionSpec, Tensor
 from gateway.registry.package import write_package
 from tests.execution import graphs
 
@@ -158,6 +158,23 @@ def test_a_model_that_can_not_run_zeros_is_warmed_up_with_ones(tmp_path: Path) -
     model = graphs.graph_model(nodes, [whole], [answer], [minus, table, scale])
     version = load(packaged(tmp_path, model.SerializeToString(), TABLE), tmp_path / "p")
     assert version.run({"i": np.array([[1]])})["y"].tolist() == [[0.0]]
+
+
+def test_the_example_of_the_manifest_warms_a_version_up(tmp_path: Path) -> None:
+    """A model that runs on nothing made up, and has no rows."""
+    example = (
+        Example(name="x", datatype="FP32", shape=(2, 3), data=[[1, 2, 3], [4, 5, 6]]),
+        Example(name="to", datatype="INT64", shape=(3,), data=[3, 2, 1]),
+    )
+    inputs = tuple(Tensor(name=one.name, datatype=one.datatype, shape=one.shape) for one in example)
+    draft = Manifest(model="m", inputs=inputs, outputs=(Tensor(name="y", datatype="FP32", shape=(-1, -1, -1)),))
+    model = graphs.reshapes().SerializeToString()
+    manifest = packaged(tmp_path, model, msgspec.structs.replace(draft, example=example))
+    assert load(manifest, tmp_path / "p").cost_us > 0
+    broken = (example[0], msgspec.structs.replace(example[1], data=[3]))
+    manifest = write_package(tmp_path / "q", model, msgspec.structs.replace(draft, example=broken))
+    with pytest.raises(CorruptPackage, match="example"):
+        load(manifest, tmp_path / "q")
 
 
 def test_maps_become_columns() -> None:

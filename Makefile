@@ -12,7 +12,7 @@ ARGS    ?=
 UV      ?= uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format loadtest bench lock clean
+.PHONY: help setup demo test check format loadtest bench conformance lock clean
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' Makefile | expand -t 18
@@ -67,6 +67,17 @@ loadtest: setup  ## start a gateway and put load on it, headless
 bench: setup  ## measure the gateway beside bare floors and its peers; ARGS=--quick takes about a minute
 	@exec $(RUN) -m loadtests.bench $(ARGS)
 
+# Stock clients and the ONNX backend suite's files live in an environment of their own; the gateway runs from .venv.
+.conformance/.packages: requirements/conformance.txt $(VENV)/.packages
+	@rm -rf .conformance && $(RUN) -m venv .conformance
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 .conformance/bin/python -m pip install -qq --no-input --only-binary=:all: --require-hashes -r requirements/conformance.txt
+	@touch $@
+
+conformance: setup .conformance/.packages  ## ask the gateway as stock clients of the protocol do, and replay the ONNX backend suite
+	@GATEWAY_PYTHON=$(abspath $(RUN)) .conformance/bin/python -m pytest tests/conformance $(ARGS)
+	@exec $(RUN) -m tests.conformance.backend.replay --suite \
+	    "$$(.conformance/bin/python -c 'import importlib.util as u; print(u.find_spec("onnx").submodule_search_locations[0])')/backend/test/data"
+
 # Only this target needs uv (pip install uv). One lock covers 3.11 to 3.13 on every platform and names no address:
 # where packages come from is each machine's own setting, the hashes say that they are the right ones.
 # The locks are kept where they still fit; `make lock ARGS=--upgrade` takes the newest of everything.
@@ -76,7 +87,8 @@ lock:  ## resolve pyproject.toml into requirements/*.txt again
 	$(LOCK) $(ARGS) pyproject.toml --extra dev --group build -o requirements/dev.txt
 	$(LOCK) pyproject.toml -c requirements/dev.txt -o requirements/runtime.txt
 	$(LOCK) --group build -c requirements/dev.txt -o requirements/build.txt
+	$(LOCK) $(ARGS) --group conformance -o requirements/conformance.txt
 
 clean:  ## remove the environment and all caches; a gateway's data is left alone
-	rm -rf $(VENV) .bench build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .bench .conformance build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find gateway tests models loadtests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -30,17 +30,20 @@ def publish_all(folder: Path, data: Path) -> subprocess.CompletedProcess[str]:
 class StartedGateway:
     """One gateway over a data directory; `url` serves, `admin_url` administers with `token`."""
 
-    def __init__(self, data: Path, *options: str) -> None:
+    def __init__(self, data: Path, **settings: object) -> None:
         self.data = data
         port, admin_port = _free_port(), _free_port()
         self.url, self.admin_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}"
         config = data.parent / f"{data.name}-config"
         config.mkdir(parents=True, exist_ok=True)
         command = [*gateway_command(), "serve", "--data", str(data), "--config", str(config)]
-        command += ["--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{admin_port}", *options]
+        command += ["--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{admin_port}"]
+        environment = os.environ | {f"GATEWAY_{name.upper()}": str(value) for name, value in settings.items()}
         self._log = data.parent / f"{data.name}.log"
         with self._log.open("w") as log:
-            self._process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen(
+                command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
 
     @property
     def token(self) -> str:
@@ -57,7 +60,7 @@ class StartedGateway:
                 served = -1
             if served >= models and (self.data / "admin-token").exists():
                 return
-            time.sleep(0.05)
+            time.sleep(0.05 if models < 100 else 2.0)  # a list of many models is work for the process that loads them
         raise AssertionError(f"the gateway did not come up:\n{self._log.read_text()[-3000:]}")
 
     def stop(self) -> None:

@@ -26,7 +26,12 @@ import gateway
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
-LOCKS = ("requirements/build.txt", "requirements/runtime.txt", "requirements/dev.txt")
+LOCKS = (
+    "requirements/build.txt",
+    "requirements/runtime.txt",
+    "requirements/dev.txt",
+    "requirements/conformance.txt",
+)
 PYTHONS = ("3.11.0", "3.12.0", "3.13.0")
 
 # Each pattern is written so that it does not match its own line.

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from msgspec import Struct
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -121,8 +122,24 @@ def answer_headers(answer: Answer) -> tuple[tuple[bytes, bytes], ...]:
     )
 
 
+class Head(Struct, frozen=True):
+    """The headers of a request, looked at once. sent: the last of each name. is_plain: none of them says how to
+    predict."""
+
+    raw: Sequence[tuple[bytes, bytes]]
+    sent: Mapping[bytes, bytes]
+    headers: Mapping[str, str]
+    is_plain: bool
+
+
+def read_head(raw: Sequence[tuple[bytes, bytes]]) -> Head:
+    """The head of these headers, names in lower case."""
+    sent = dict(raw)
+    return Head(raw, sent, Headers(raw=list(raw)), _OURS.isdisjoint(sent))
+
+
 def prediction_request(
-    scope: Scope,
+    head: Head,
     *,
     model: str | None,
     inputs: object = None,
@@ -132,11 +149,9 @@ def prediction_request(
     pinned: int | None = None,
 ) -> PredictRequest:
     """The request with what its headers say. The body's id and key win over the headers'. Raises InvalidInput."""
-    sent = dict(scope["headers"])
-    if id is None and _OURS.isdisjoint(sent):
-        return PredictRequest(
-            model=model, inputs=inputs, tensors=tensors, key=key, pinned=pinned, headers=Headers(raw=scope["headers"])
-        )
+    if id is None and head.is_plain:
+        return PredictRequest(model, inputs, tensors, key, None, pinned, head.headers)
+    sent = head.sent
     place = "/id"
     if id is None and b"x-request-id" in sent:
         id, place = sent[b"x-request-id"].decode("latin-1"), "header X-Request-Id"
@@ -154,7 +169,7 @@ def prediction_request(
         key=key,
         id=id,
         pinned=pinned,
-        headers=Headers(raw=scope["headers"]),
+        headers=head.headers,
         trace=trace if trace and _TRACE.fullmatch(trace) else "",
         deadline_ms=_deadline_ms(sent),
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import httptools
@@ -19,8 +20,8 @@ from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from gateway.api.body import BodyTooSlow, HeadersTooLarge, HeadersTooSlow, MalformedRequest
-from gateway.api.door import Sent, refusal
-from gateway.api.fast_lane import PATH, FastLane
+from gateway.api.door import Head, read_head, refusal
+from gateway.api.fast_lane import PATH, FastLane, KnownHead, as_lines
 
 MOST_HEADER_BYTES = 16 * 1024
 MOST_HEADERS = 100
@@ -56,6 +57,7 @@ class Edge(HttpToolsProtocol):
         self._head_bytes = 0  # of a head that came in several pieces
         self._requests = 0
         self._running: RequestResponseCycle | None = None  # in the application; `cycle` is the newest one
+        self._head: Head | None = None  # of the newest request that took the lane
         self._parts: list[bytes] | None = None  # the body of a request that takes the lane
         self._is_entered = False  # the request that is arriving went to the application
         self._keep_alive = True
@@ -86,6 +88,23 @@ class Edge(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refusal is not None:
             return
+        if self._lane is None or self._phase != _IDLE:
+            self._parse(data)
+            return
+        end = data.find(b"\r\n\r\n") + 4
+        known = self._lane.heads.get(data[:end])
+        if known is not None and len(data) - end == known.body_bytes and not self._is_occupied():
+            self._requests += 1
+            self._keep_alive = True
+            self._answer(known.head, data[end:])
+            return
+        before, requests = self._head, self._requests
+        self._parse(data)
+        is_whole = self._requests == requests + 1 and self._phase == _IDLE
+        if self._head is not None and self._head is not before and is_whole and self._keep_alive:
+            self._lane.heads.put(data[:end], KnownHead(self._head, len(data) - end))
+
+    def _parse(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         requests, phase = self._requests, self._phase
         self._head_bytes = len(data) + (self._head_bytes if phase == _HEAD else 0)
@@ -157,7 +176,8 @@ class Edge(HttpToolsProtocol):
             self._deadline = None
         if self._parts is not None:
             parts, self._parts = self._parts, None
-            self._answer(parts[0] if len(parts) == 1 else b"".join(parts))
+            self._head = read_head(self.headers)
+            self._answer(self._head, parts[0] if len(parts) == 1 else b"".join(parts))
         elif self._is_entered and self._refusal is None:
             super().on_message_complete()
 
@@ -180,7 +200,7 @@ class Edge(HttpToolsProtocol):
             length is not None and len(length) < 16 and length.isdigit() and int(length) <= self._limits.max_body_bytes
         )
 
-    def _answer(self, body: bytes) -> None:
+    def _answer(self, head: Head, body: bytes) -> None:
         slot = _Slot(self, self._keep_alive)
         self._slots.append(slot)
         if not self._keep_alive:
@@ -188,7 +208,7 @@ class Edge(HttpToolsProtocol):
         if len(self._slots) >= MOST_WAITING:
             self.flow.pause_reading()
         assert self._lane is not None
-        self._lane.take(self.headers, body, slot.reply)
+        self._lane.take(head, body, slot.reply)
 
     def _release(self) -> None:
         """Send what is answered and whose turn it is."""
@@ -199,7 +219,7 @@ class Edge(HttpToolsProtocol):
             keep_alive = slot.keep_alive and not (self._is_draining and not slots)
             if self.transport.is_closing():
                 continue
-            self.transport.write(self._response(content, keep_alive))
+            self.transport.write(self._response(*content, keep_alive))
             if not keep_alive:
                 slots.clear()
                 self.transport.close()
@@ -214,20 +234,13 @@ class Edge(HttpToolsProtocol):
             self._start_asgi_task(cycle, app)
         elif self._refusal is not None and not self._is_occupied():
             self._say_last()
-        else:
+        elif self.flow.read_paused:
             self._read_on()
 
-    def _response(self, sent: Sent, keep_alive: bool) -> bytes:
-        status, body, headers = sent
-        lines = [STATUS_LINE[status]]
-        is_last = False
-        for name, value in (*self.server_state.default_headers, *headers):
-            lines += (name, b": ", value, b"\r\n")
-            is_last = is_last or name == b"connection"
-        if not keep_alive and not is_last:
-            lines.append(b"connection: close\r\n")
-        lines += (b"\r\n", body)
-        return b"".join(lines)
+    def _response(self, status: int, lines: bytes, body: bytes, keep_alive: bool) -> bytes:
+        default = _default_lines(self.server_state.default_headers)
+        last = b"\r\n" if keep_alive or b"\r\nconnection:" in b"\r\n" + lines else b"connection: close\r\n\r\n"
+        return b"".join((STATUS_LINE[status], default, lines, last, body))
 
     # The application.
 
@@ -288,9 +301,7 @@ class Edge(HttpToolsProtocol):
     def _refuse(self, error: Exception) -> None:
         """Answer with this error once everything before it is answered, then close; nothing more is read."""
         path = self.url.partition(b"?")[0].decode("latin-1") if self._phase == _BODY else ""
-        response = refusal(error, path)
-        sent = (response.status_code, bytes(response.body), tuple(response.raw_headers))
-        self._refusal = self._response(sent, keep_alive=False)
+        self._refusal = self._response(*as_lines(refusal(error, path)), keep_alive=False)
         is_in_application = self._is_entered and self._parts is None
         self._parts = None
         self.flow.pause_reading()
@@ -351,6 +362,22 @@ class Edge(HttpToolsProtocol):
             self.transport.close()
 
 
+class _DefaultLines:
+    """The server's own headers as lines, kept until uvicorn makes a new list of them, once a second."""
+
+    def __init__(self) -> None:
+        self._headers: Sequence[tuple[bytes, bytes]] = ()
+        self._lines = b""
+
+    def __call__(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        if self._headers is not headers:
+            self._headers, self._lines = headers, b"".join([b"%b: %b\r\n" % header for header in headers])
+        return self._lines
+
+
+_default_lines = _DefaultLines()
+
+
 class _Slot:
     """The place of one answer in the row of a connection's answers."""
 
@@ -359,10 +386,10 @@ class _Slot:
     def __init__(self, edge: Edge, keep_alive: bool) -> None:
         self._edge = edge
         self.keep_alive = keep_alive
-        self.content: Sent | None = None
+        self.content: tuple[int, bytes, bytes] | None = None
 
-    def reply(self, sent: Sent) -> None:
+    def reply(self, status: int, lines: bytes, body: bytes) -> None:
         """The answer; it leaves when those before it have left."""
-        self.content = sent
+        self.content = (status, lines, body)
         if self._edge._slots:  # noqa: SLF001 - empty once the connection is gone
             self._edge._release()  # noqa: SLF001

@@ -1,6 +1,6 @@
-"""`POST /predict` without ASGI: the edge hands over headers and body, the answer comes back by a call.
+"""`POST /predict` without ASGI: the edge hands over head and body, the answer comes back by a call.
 
-The same functions as the application's door: `read_predict`, `Serving.submit`, `predict_answer`, `refusal`. What this
+The same functions as the application's door: `read_predict`, `Serving.submit`, `predict_body`, `refusal`. What this
 lane does not take (tokens, encodings, bodies of unknown length) goes through the application. A test compares both.
 """
 
@@ -8,20 +8,45 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from starlette.responses import Response
 
-from gateway.api.door import Sent, refusal
-from gateway.api.predict import predict_answer, read_predict
+from gateway.api.door import Head, refusal
+from gateway.api.predict import predict_body, read_predict
 from gateway.serving.request import Answer, PredictRequest
 
 PATH = "/predict"
 
-Headers = list[tuple[bytes, bytes]]
-Reply = Callable[[Sent], None]
+Reply = Callable[[int, bytes, bytes], None]
+"""Told status, header lines (each with its line end) and body."""
 
-_JSON = (b"content-type", b"application/json")
+
+MOST_HEADS = 512
+MOST_HEAD_BYTES = 2048
+
+
+class KnownHead(NamedTuple):
+    """A head that was parsed before: the same bytes mean the same. body_bytes: its Content-Length."""
+
+    head: Head
+    body_bytes: int
+
+
+class KnownHeads:
+    """Heads of whole requests that took the lane, by their bytes: a caller that stays connected sends the same ones
+    over and over. Bounded: when it is full it starts anew."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, KnownHead] = {}
+        self.get = self._known.get
+
+    def put(self, sent: bytes, known: KnownHead) -> None:
+        """Remember a head."""
+        if len(sent) <= MOST_HEAD_BYTES:
+            if len(self._known) >= MOST_HEADS:
+                self._known.clear()
+            self._known[sent] = known
 
 
 class Submitting(Protocol):
@@ -34,24 +59,31 @@ class FastLane:
     """Answers requests of one serving process. Holds nothing of a single one."""
 
     def __init__(self, serving: Submitting) -> None:
-        self._serving = serving
+        self._submit = serving.submit
+        self.heads = KnownHeads()
 
-    def take(self, headers: Headers, body: bytes, reply: Reply) -> None:
+    def take(self, head: Head, body: bytes, reply: Reply) -> None:
         """Answer one request: `reply` is called once, at once or later, in this event loop. Never raises."""
         try:
-            request = read_predict({"headers": headers}, body)
-            self._serving.submit(request, partial(_answer, reply))
+            self._submit(read_predict(head, body), partial(_answer, reply))
         except Exception as error:  # noqa: BLE001 - every error becomes an answer; unknown ones are logged there
-            reply(_sent(refusal(error, PATH)))
+            reply(*as_lines(refusal(error, PATH)))
 
 
 def _answer(reply: Reply, ended: Answer | Exception) -> None:
     if isinstance(ended, Exception):
-        reply(_sent(refusal(ended, PATH)))
+        reply(*as_lines(refusal(ended, PATH)))
         return
-    status, body, headers = predict_answer(ended)
-    reply((status, body, (_JSON, (b"content-length", b"%d" % len(body)), *headers)))
+    record = ended.record
+    body = predict_body(record)
+    lines = (
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\nx-request-id: {record.id}\r\n"
+        f"x-model-version: {record.version or ''}\r\nx-route-role: {record.role}\r\nx-journal: {ended.journal}\r\n"
+    )
+    reply(200, lines.encode(), body)
 
 
-def _sent(response: Response) -> Sent:
-    return response.status_code, bytes(response.body), tuple(response.raw_headers)
+def as_lines(response: Response) -> tuple[int, bytes, bytes]:
+    """Status, header lines and body of a response."""
+    lines = b"".join([b"%b: %b\r\n" % (name, value) for name, value in response.raw_headers])
+    return response.status_code, lines, bytes(response.body)

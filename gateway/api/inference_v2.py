@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import Scope
 
 import gateway
-from gateway.api.door import Door, Guard, Sent, Serving, prediction_request, version_number
+from gateway.api.door import Door, Guard, Sent, Serving, prediction_request, read_head, version_number
 from gateway.api.inference_answer import check_wanted, infer_answer
 from gateway.api.inference_body import HEADER_LENGTH, read_infer
 from gateway.api.inflate import ENCODINGS, inflate
@@ -70,7 +70,7 @@ class Infer:
         asked = read_infer(plain, sent.get(HEADER_LENGTH), lambda: manifest.inputs)
         check_wanted(asked, [output.name for output in manifest.outputs])
         request = prediction_request(
-            scope, model=name, tensors=asked.tensors, key=asked.key, id=asked.id, pinned=pinned
+            read_head(scope["headers"]), model=name, tensors=asked.tensors, key=asked.key, id=asked.id, pinned=pinned
         )
         return infer_answer(await self._serving.predict(request), asked)
 

@@ -11,8 +11,9 @@ import msgspec
 from starlette.types import Scope
 
 from gateway.api.body import NESTED, Scalar, check_keys, decode
-from gateway.api.door import Sent, Serving, answer_headers, prediction_request
+from gateway.api.door import Head, Sent, Serving, answer_headers, prediction_request, read_head
 from gateway.errors import Fault, InvalidInput
+from gateway.journal.record import Prediction
 from gateway.names import Reason, Role
 from gateway.serving.request import Answer, PredictRequest
 
@@ -40,32 +41,40 @@ class Predict:
         self._serving = serving
 
     async def __call__(self, scope: Scope, body: bytes) -> Sent:
-        return predict_answer(await self._serving.predict(read_predict(scope, body)))
+        return predict_answer(await self._serving.predict(read_predict(read_head(scope["headers"]), body)))
 
 
-def read_predict(scope: Scope, body: bytes) -> PredictRequest:
-    """The request in a body and its headers (all that is looked at in `scope`). Raises InvalidInput."""
+def read_predict(head: Head, body: bytes) -> PredictRequest:
+    """The request in a body and its headers. Raises InvalidInput."""
     asked = decode(_DECODER, body)
     check_keys(body, _keys(asked))
-    key = asked.key if asked.key is None else str(asked.key)
-    if key is not None and len(key) > MAX_KEY_CHARACTERS:
-        detail = f"must be at most {MAX_KEY_CHARACTERS} characters"
-        raise InvalidInput(f"/key {detail}", [Fault("/key", detail)])
-    return prediction_request(scope, model=asked.model, inputs=asked.inputs, key=key, id=asked.id)
+    key = asked.key
+    if key is not None:
+        key = str(key)
+        if len(key) > MAX_KEY_CHARACTERS:
+            detail = f"must be at most {MAX_KEY_CHARACTERS} characters"
+            raise InvalidInput(f"/key {detail}", [Fault("/key", detail)])
+    return prediction_request(head, model=asked.model, inputs=asked.inputs, key=key, id=asked.id)
 
 
 def predict_answer(answer: Answer) -> Sent:
     """Status, body and headers of an answer."""
-    content = _Content(
-        answer.id,
-        answer.model,
-        answer.version,
-        answer.role,
-        answer.reason,
-        answer.listed,
-        answer.flags or msgspec.UNSET,
+    return 200, predict_body(answer.record), answer_headers(answer)
+
+
+def predict_body(record: Prediction) -> bytes:
+    """The body of an answer that was written down so."""
+    return _ENCODER.encode(
+        _Content(
+            record.id,
+            record.model,
+            record.version or None,
+            record.role,
+            record.reason,
+            record.outputs,
+            record.flags or msgspec.UNSET,
+        )
     )
-    return 200, _ENCODER.encode(content), answer_headers(answer)
 
 
 class _Content(msgspec.Struct):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from itertools import chain
 from operator import itemgetter, le
 from typing import Any
 
@@ -94,6 +96,8 @@ class Contract:
         has_texts = any(column.types is _TEXTS for column in self.columns)
         self._small_rows = 0 if has_texts else _SMALL_CELLS // max(1, len(self.columns))
         self._lows, self._highs = _bounds(self.columns)
+        are_plain = self._lows is not None and self._only is not None and not self._takes_one_row
+        self._table_range = (np.array(self._lows), np.array(self._highs)) if are_plain else None
 
     def records(self, inputs: object) -> Prepared:
         """A record, records, rows in feature order, or {tensor: nested list} when there are no features.
@@ -118,6 +122,61 @@ class Contract:
                 return self._slow([(item, f"/inputs/{place}") for place, item in enumerate(inputs)])
             rows.append(row)
         return self._clean(rows)
+
+    def clean(self, many: Sequence[object]) -> tuple[list[Prepared | None], Tensors]:
+        """What `records` makes of the inputs of several callers, all looked at together; and one table of them all.
+
+        None in the place of inputs in which anything is wrong or noteworthy: `records` looks at those.
+        """
+        if self._only is None or self._table_range is None:
+            return [None] * len(many), {}
+        every = [self._rows(inputs) for inputs in many]
+        rows = [row for own in every for row in own]
+        if not rows:
+            return [None] * len(many), {}
+        try:
+            table = np.array(rows, dtype=np.float64)
+        except (OverflowError, TypeError, ValueError):
+            return [None] * len(many), {}
+        if not _NUMBERS.issuperset(map(type, chain.from_iterable(rows))):
+            return [None] * len(many), {}
+        lows, highs = self._table_range
+        good = (table >= lows) & (table <= highs)
+        are_good: Any = None if good.all() else good.all(axis=1).tolist()
+        with nullcontext() if are_good is None else np.errstate(all="ignore"):
+            tensor = table.astype(self._only.dtype)
+        name, small_rows = self._only.name, self._small_rows
+        found: list[Prepared | None] = []
+        start = 0
+        for own in every:
+            behind = start + len(own)
+            if own and (are_good is None or all(are_good[start:behind])):
+                count = behind - start
+                found.append(Prepared({name: tensor[start:behind]}, count, own, (), count <= small_rows))
+            else:
+                found.append(None)
+            start = behind
+        return found, {name: tensor}
+
+    def _rows(self, inputs: object) -> list[list[Any]]:
+        """The rows of one caller by their form alone; empty when the form is not plain."""
+        width = len(self._names)
+        if type(inputs) is dict:
+            inputs = [inputs]
+        elif type(inputs) is not list:
+            return []
+        rows: list[list[Any]] = []
+        for item in inputs:
+            if type(item) is list and len(item) == width:
+                rows.append(item)
+            elif type(item) is dict and len(item) == width:
+                try:
+                    rows.append(list(self._take(item)))
+                except KeyError:
+                    return []
+            else:
+                return []
+        return rows
 
     def tensors(self, tensors: Tensors) -> Prepared:
         """Tensors as a protocol client sent them, in any order. Raises InvalidInput; `/inputs/<place>` names a tensor.
@@ -253,8 +312,9 @@ class Contract:
 
 def _bounds(columns: Sequence[Column]) -> tuple[list[float] | None, list[float]]:
     """Lower and upper ends of all columns where each takes any number and nothing else; else None."""
-    lows = [column.low for column in columns if column.low is not None]
-    highs = [column.high for column in columns if column.high is not None]
+    ranges = [_plain_range(column) for column in columns]
+    lows = [low for low, _ in ranges if low is not None]
+    highs = [high for _, high in ranges if high is not None]
     are_numbers = all(column.types is _NUMBERS and column.categories is None for column in columns)
     return (lows if are_numbers and len(lows) == len(highs) == len(columns) else None), highs
 

@@ -25,18 +25,32 @@ CLOSING = "the gateway is stopping"
 
 
 class Run(Struct, frozen=True):
-    """How one run ended. outputs: None unless the outcome is OK. latency_us: the model alone, 0 when it did not run.
+    """How one run ended. whole: None unless the outcome is OK. latency_us: the model alone, 0 when it did not run.
 
-    is_lost: nobody ran it, or the process that did is gone: it says nothing about these inputs. listed: the outputs as
-    JSON-ready lists, where a joined run had them made in one go; all their numbers are finite.
+    is_lost: nobody ran it, or the process that did is gone: it says nothing about these inputs. Of a joined run, start
+    and behind are this caller's rows of `whole` (tensors in `shared` are everybody's), and listed is the outputs as
+    JSON-ready lists, made for all in one go; all their numbers are finite.
     """
 
-    outputs: Tensors | None
+    whole: Tensors | None
     outcome: Outcome
     latency_us: int
     error: str = ""
     is_lost: bool = False
     listed: dict[str, list[Any]] | None = None
+    start: int = 0
+    behind: int | None = None
+    shared: frozenset[str] = frozenset()
+
+    @property
+    def outputs(self) -> Tensors | None:
+        """This caller's outputs, cut from the run when somebody asks for them."""
+        if self.whole is None or self.behind is None:
+            return self.whole
+        return {
+            name: array if name in self.shared else array[self.start : self.behind]
+            for name, array in self.whole.items()
+        }
 
 
 Done = Callable[[Run], None]
@@ -56,6 +70,9 @@ class Executor(Protocol):
     ) -> None:
         """Run the version once."""
 
+    def at_once(self, version: LoadedVersion) -> int:
+        """So many runs of the version at a time are of use: more would wait. At least 1."""
+
     def close(self) -> None:
         """Stop. Runs under way are not waited for."""
 
@@ -66,6 +83,7 @@ class SessionExecutor:
     def __init__(self, inline_microseconds: float, threads: int, monotonic: Callable[[], float]) -> None:
         self._inline_microseconds = inline_microseconds
         self._monotonic = monotonic
+        self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
         self._is_closed = False
 
@@ -79,6 +97,9 @@ class SessionExecutor:
             done(self._run(version, tensors, expires))
         else:
             self._run_in_thread(version, tensors, done, expires, deadline_seconds)
+
+    def at_once(self, version: LoadedVersion) -> int:
+        return self._threads
 
     def _run_in_thread(
         self, version: LoadedVersion, tensors: Tensors, done: Done, expires: float | None, seconds: float | None

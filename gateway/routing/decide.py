@@ -7,7 +7,8 @@ except a pinned one, which the caller checks against what is loaded.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from gateway.documents.policy import Rule
 from gateway.names import Reason, Role
@@ -15,7 +16,7 @@ from gateway.routing.snapshot import Snapshot
 from gateway.routing.split import bucket, sampled
 
 
-class Facts(NamedTuple):
+class Facts(Struct, frozen=True):
     """What a request brings. draw: a server-made id that stands for a missing key. fields: the first record.
 
     request: the prediction id, by which shadow copies are sampled.
@@ -30,7 +31,7 @@ class Facts(NamedTuple):
     challengers_allowed: bool = True
 
 
-class Decision(NamedTuple):
+class Decision(Struct, frozen=True):
     """The version that answers, why, and the shadows that get a copy. bucket -1: no bucket was drawn."""
 
     version: int

@@ -1,145 +1,216 @@
 """Rows that wait together run together: requests read in one turn of the event loop share one run for each version.
 
-There is no timer and nothing waits longer than the turn it came in. Only versions of which admission has proved it are
-joined (`Manifest.joins`: the same bits joined and alone). A joined run that fails is repeated row by row, so one
-caller's inputs never fail another's. Knows neither requests nor the journal. Only used from one event loop.
+There is no timer: what runs in the event loop waits no longer than the turn it came in, and what runs elsewhere (a
+thread, a process) waits while as many runs of its version are under way as are of use. Only versions of which admission
+has proved it are joined (`Manifest.joins`: the same bits joined and alone). Inputs are checked by the version's contract
+here, together too. A joined run that fails is repeated request by request, so one caller's inputs never fail another's.
+Knows nothing of routes and the journal. Only used from one event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
-from msgspec import Struct
 from msgspec.structs import replace
 
-from gateway.execution.executor import TOO_LATE, Done, Executor, Run
+from gateway.execution.contract import Prepared
+from gateway.execution.executor import TOO_LATE, Executor, Run
 from gateway.execution.session import LoadedVersion, classes_name
 from gateway.execution.tensors import Tensors, to_json
 from gateway.names import Outcome
 from gateway.registry.manifest import MOST_JOINED_ROWS
+from gateway.serving.call import Attempt
+from gateway.serving.lane import Lane
 
+Ended = Callable[[Attempt, Run], None]
+"""Told once how an attempt ended; its inputs were right."""
 
-class _Waiting(Struct):
-    """One request's part. deadline: seconds from now that the answer may take. ended: called once."""
-
-    tensors: Tensors
-    rows: int
-    deadline_seconds: float
-    ended: Done
-    is_over: bool = False
+Refused = Callable[[Attempt, Exception], None]
+"""Told instead that the inputs do not fit the version."""
 
 
 class Batcher:
-    """Gathers what is added during a turn, runs it when the turn ends. turn_over: called after each flush."""
+    """Gathers what is added during a turn and runs it at `flush`."""
 
-    def __init__(self, executor: Executor, turn_over: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        monotonic: Callable[[], float],
+        ended: Ended,
+        refused: Refused,
+        wake: Callable[[], None],
+    ) -> None:
+        """wake: asks for a `flush` at the end of this turn."""
         self._executor = executor
-        self._turn_over = turn_over
-        self._waiting: dict[LoadedVersion, list[_Waiting]] = {}
+        self._monotonic = monotonic
+        self._ended = ended
+        self._refused = refused
+        self._wake = wake
+        self._waiting: dict[Lane, list[Attempt]] = {}
+        self._held: dict[Lane, list[Attempt]] = {}
 
-    def add(self, version: LoadedVersion, tensors: Tensors, rows: int, deadline_seconds: float, ended: Done) -> None:
-        """Run this at the end of the turn; `ended` is called once, with the outcome DEADLINE when it takes too long.
-
-        A run in a thread can not be interrupted: its late answer is dropped.
-        """
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._flush)
-        item = _Waiting(tensors, rows, deadline_seconds, ended)
-        waiting = self._waiting.get(version)
+    def add(self, attempt: Attempt) -> None:
+        """Run this at the end of the turn. It ends with the outcome DEADLINE when that takes too long."""
+        waiting = self._waiting.get(attempt.lane)
         if waiting is None:
-            self._waiting[version] = [item]
+            self._waiting[attempt.lane] = [attempt]
+            self._wake()
         else:
-            waiting.append(item)
+            waiting.append(attempt)
 
-    def _flush(self) -> None:
-        gathered, self._waiting = self._waiting, {}
-        try:
-            for version, items in gathered.items():
-                if len(items) > 1 and version.manifest.joins:
-                    for group in groups(items):
-                        self._run(version, group)
+    def flush(self) -> None:
+        """Run everything that was added, and what the ends of these runs add."""
+        while self._waiting:
+            gathered, self._waiting = self._waiting, {}
+            for lane, attempts in gathered.items():
+                if lane.running and self._is_busy(lane):
+                    self._hold(lane, attempts)
                 else:
-                    for item in items:
-                        self._run(version, [item])
-        finally:
-            self._turn_over()
+                    self._run_all(lane, attempts)
 
-    def _run(self, version: LoadedVersion, items: list[_Waiting]) -> None:
-        tensors = items[0].tensors if len(items) == 1 else joined(items)
+    def _is_busy(self, lane: Lane) -> bool:
+        """True while one more run would only wait elsewhere. A run that is late may never end: nobody waits for it."""
+        return lane.running >= self._executor.at_once(lane.loaded) and self._monotonic() <= lane.running_until
 
-        def done(run: Run) -> None:
-            if len(items) == 1:
-                _end(items[0], run)
-            elif run.outcome is Outcome.ERROR and not run.is_lost:
-                for item in items:
-                    self._run(version, [item])
+    def _hold(self, lane: Lane, attempts: list[Attempt]) -> None:
+        self._held.setdefault(lane, []).extend(attempts)
+        for attempt in attempts:
+            self._watch(attempt)
+
+    def _watch(self, attempt: Attempt) -> None:
+        if not attempt.is_watched:
+            attempt.is_watched = True
+            now = self._monotonic()
+            asyncio.get_running_loop().call_later(attempt.call.expires - now, self._end_late, attempt, now)
+
+    def _run_all(self, lane: Lane, attempts: list[Attempt]) -> None:
+        ready, table = self._checked(lane, attempts)
+        if not lane.joins or len(ready) == 1:
+            for attempt in ready:
+                self._run(lane, [attempt], _tensors(attempt))
+        elif table is not None and len(ready) == len(attempts):
+            self._run(lane, ready, table)
+        elif ready:
+            for group in groups(ready):
+                self._run(lane, group, joined(group))
+
+    def _checked(self, lane: Lane, attempts: list[Attempt]) -> tuple[list[Attempt], Tensors | None]:
+        """Those whose inputs are right and whose time is not over; the others have ended."""
+        found, table = lane.prepare_all([attempt.call.request for attempt in attempts])
+        now = self._monotonic()
+        ready: list[Attempt] = []
+        for attempt, prepared in zip(attempts, found, strict=True):
+            if attempt.is_over:  # it was held until it was late
+                continue
+            if isinstance(prepared, Exception):
+                attempt.is_over = True
+                self._refused(attempt, prepared)
+                continue
+            attempt.prepared = prepared
+            if attempt.call.expires <= now:
+                self._end(attempt, Run(None, Outcome.DEADLINE, 0, TOO_LATE), now)
             else:
-                for item, part in zip(items, parts(version, items, run), strict=True):
-                    _end(item, part)
+                ready.append(attempt)
+        return ready, table
 
-        self._executor.submit(version, tensors, done, max(item.deadline_seconds for item in items))
-        for item in items:
-            if not item.is_over:  # it runs in a thread
-                asyncio.get_running_loop().call_later(item.deadline_seconds, _end_late, item)
+    def _run(self, lane: Lane, attempts: list[Attempt], tensors: Tensors) -> None:
+        until = max([one.call.expires for one in attempts])
+        lane.running += 1
+        lane.running_until = max(lane.running_until, until)
+        self._executor.submit(lane.loaded, tensors, partial(self._done, lane, attempts), until - self._monotonic())
+        for attempt in attempts:
+            if not attempt.is_over:  # it runs elsewhere
+                self._watch(attempt)
+
+    def _done(self, lane: Lane, attempts: list[Attempt], run: Run) -> None:
+        lane.running -= 1
+        held = self._held.pop(lane, None)
+        if held:
+            for attempt in held:
+                self.add(attempt)
+        now = self._monotonic()
+        if len(attempts) == 1:
+            self._end(attempts[0], run, now)
+        elif run.outcome is Outcome.ERROR and not run.is_lost:
+            for attempt in attempts:
+                self._run(lane, [attempt], _tensors(attempt))
+        else:
+            for attempt, part in zip(attempts, parts(lane.loaded, attempts, run), strict=True):
+                self._end(attempt, part, now)
+
+    def _end(self, attempt: Attempt, run: Run, now: float) -> None:
+        if attempt.is_over:
+            return
+        attempt.is_over = True
+        if now > attempt.call.expires and run.outcome is not Outcome.DEADLINE:
+            run = Run(None, Outcome.DEADLINE, run.latency_us, TOO_LATE)
+        self._ended(attempt, run)
+
+    def _end_late(self, attempt: Attempt, began: float) -> None:
+        now = self._monotonic()
+        self._end(attempt, Run(None, Outcome.DEADLINE, round((now - began) * 1e6), TOO_LATE), now)
 
 
-def groups(items: Sequence[_Waiting]) -> Iterator[list[_Waiting]]:
-    """The items in order, in groups of at most MOST_JOINED_ROWS rows; what is larger alone goes alone."""
-    group: list[_Waiting] = []
+def groups(attempts: Sequence[Attempt]) -> Iterator[list[Attempt]]:
+    """In order, in groups of at most MOST_JOINED_ROWS rows; what is larger alone goes alone."""
+    group: list[Attempt] = []
     rows = 0
-    for item in items:
-        if group and rows + item.rows > MOST_JOINED_ROWS:
+    for attempt in attempts:
+        own = _prepared(attempt).rows
+        if group and rows + own > MOST_JOINED_ROWS:
             yield group
             group, rows = [], 0
-        group.append(item)
-        rows += item.rows
+        group.append(attempt)
+        rows += own
     yield group
 
 
-def joined(items: Sequence[_Waiting]) -> Tensors:
-    """The rows of all items below one another."""
-    return {name: np.concatenate([item.tensors[name] for item in items]) for name in items[0].tensors}
+def joined(attempts: Sequence[Attempt]) -> Tensors:
+    """The rows of all below one another."""
+    if len(attempts) == 1:
+        return _tensors(attempts[0])
+    every = [_tensors(attempt) for attempt in attempts]
+    return {name: np.concatenate([own[name] for own in every]) for name in every[0]}
 
 
-def parts(version: LoadedVersion, items: Sequence[_Waiting], run: Run) -> list[Run]:
-    """Each item's own rows of a joined run, and its run time: what it would have taken alone.
+def parts(version: LoadedVersion, attempts: Sequence[Attempt], run: Run) -> list[Run]:
+    """Each one's own rows of a joined run, and its run time: what it would have taken alone.
 
     The time that was measured is scaled by the version's measured cost of a run and of each further row, so a version
     that is joined often (a champion) and one that seldom is (its canary) stay comparable.
     """
-    total = sum(item.rows for item in items)
-    scale = run.latency_us / (version.cost_us + (total - 1) * version.row_us)
-    alone_us = max(1, round(scale * version.cost_us))
-    outputs = list((run.outputs or {}).items())
-    lists, non_finite = to_json(run.outputs or {})
-    shared = {classes_name(columns) for columns in version.manifest.zipmap.values()}
+    heights = [_prepared(attempt).rows for attempt in attempts]
+    scale = run.latency_us / (version.cost_us + (sum(heights) - 1) * version.row_us)
+    if run.whole is None:
+        return [replace(run, latency_us=_alone_us(version, scale, rows)) for rows in heights]
+    lists, non_finite = to_json(run.whole)
+    zipmap = version.manifest.zipmap
+    shared = frozenset(classes_name(columns) for columns in zipmap.values()) if zipmap else frozenset()
+    whole, outcome, one_row_us = run.whole, run.outcome, _alone_us(version, scale, 1)
     cut: list[Run] = []
     start = 0
-    for item in items:
-        behind = start + item.rows
-        latency_us = alone_us if item.rows == 1 else round(scale * (version.cost_us + (item.rows - 1) * version.row_us))
-        if run.outputs is None:
-            cut.append(replace(run, latency_us=latency_us))
-            continue
-        own = {name: array if name in shared else array[start:behind] for name, array in outputs}
+    for rows in heights:
+        behind = start + rows
         listed = None
         if not non_finite:
             listed = {name: found if name in shared else found[start:behind] for name, found in lists.items()}
-        cut.append(Run(own, run.outcome, latency_us, run.error, False, listed))
+        latency_us = one_row_us if rows == 1 else _alone_us(version, scale, rows)
+        cut.append(Run(whole, outcome, latency_us, "", False, listed, start, behind, shared))
         start = behind
     return cut
 
 
-def _end(item: _Waiting, run: Run) -> None:
-    if item.is_over:
-        return
-    item.is_over = True
-    if run.latency_us > item.deadline_seconds * 1e6:
-        run = Run(None, Outcome.DEADLINE, run.latency_us, TOO_LATE)
-    item.ended(run)
+def _alone_us(version: LoadedVersion, scale: float, rows: int) -> int:
+    return max(1, round(scale * (version.cost_us + (rows - 1) * version.row_us)))
 
 
-def _end_late(item: _Waiting) -> None:
-    _end(item, Run(None, Outcome.DEADLINE, round(item.deadline_seconds * 1e6), TOO_LATE))
+def _prepared(attempt: Attempt) -> Prepared:
+    assert attempt.prepared is not None, "checked before it runs"
+    return attempt.prepared
+
+
+def _tensors(attempt: Attempt) -> Tensors:
+    return _prepared(attempt).tensors

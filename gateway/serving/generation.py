@@ -15,6 +15,7 @@ from typing import NamedTuple
 from gateway.execution.session import LoadedVersion
 from gateway.names import ModelName, VersionId
 from gateway.routing.snapshot import Snapshot
+from gateway.serving.lane import Lane
 
 
 class Slot(NamedTuple):
@@ -79,6 +80,8 @@ class Generation:
         self.snapshot = snapshot
         self.policy_revision = policy_revision
         self._shelf = shelf
+        self.lanes: dict[int, Lane] = {}
+        """Made when a version is first asked (`gateway.serving.predict`)."""
         self._leases = 0
         self._retired = False
         self._slots = [Slot(VersionId(snapshot.model, number), number in isolated) for number in sorted(numbers)]
@@ -110,7 +113,8 @@ class Generation:
     def release(self) -> None:
         """One lease less."""
         self._leases -= 1
-        self._give_back_when_unused()
+        if self._retired:
+            self._give_back_when_unused()
 
     def retire(self) -> None:
         """No new leases come; versions are given back when the last lease ends."""
@@ -120,5 +124,6 @@ class Generation:
     def _give_back_when_unused(self) -> None:
         if self._retired and self._leases == 0 and self.versions:
             self.versions = {}
+            self.lanes = {}
             for slot in self._slots:
                 self._shelf.give_back(slot)

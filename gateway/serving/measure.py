@@ -1,101 +1,107 @@
-"""Counts what was answered, in metrics whose labelled children are looked up once for each version and role.
-
-A mapped counter costs about a microsecond to raise, a request needs five: so the answers of one turn are added up here
-and handed over once, when the turn ends.
-"""
+"""Counts what was answered. A mapped counter costs about a microsecond to raise and a request needs five, so answers
+are added up here and handed over a few times a second."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from bisect import bisect_left
+from collections import Counter as Counts
 from collections.abc import Sequence
+from typing import Final
 
 from prometheus_client import Counter, Histogram
 
 from gateway import metrics
-from gateway.journal.record import Prediction
-from gateway.names import Role
+from gateway.names import Outcome, Role
+
+HAND_OVER_SECONDS: Final = 0.05
+"""`/metrics` is behind by so much at most; that is also what a killed process may fail to count."""
 
 
-class _Tally:
-    """Observations of one histogram that are not handed over yet."""
+class Tally:
+    """Everything counted for one version in one role and not handed over yet."""
 
-    __slots__ = ("_bounds", "_child", "_counts", "_sum")
+    __slots__ = ("_changed", "_children", "_counts", "_labels", "_latencies", "_latency", "_run_time", "_run_times")
 
-    def __init__(self, child: Histogram, bounds: Sequence[float]) -> None:
-        self._child = child
-        self._bounds = tuple(bounds)
-        self._counts: dict[int, int] = {}
-        self._sum = 0.0
+    def __init__(self, labels: tuple[str, str, str], changed: dict[Tally, None]) -> None:
+        self._labels = labels
+        self._changed = changed
+        self._children: dict[str, Counter] = {}
+        self._counts: dict[str, int] = {}
+        self._latencies: list[float] = []  # seconds
+        self._run_times: list[int] = []  # microseconds
+        self._latency = metrics.latency.labels(*labels)
+        self._run_time = metrics.run_time.labels(*labels)
 
-    def observe(self, value: float) -> None:
-        place = bisect_left(self._bounds, value)
-        self._counts[place] = self._counts.get(place, 0) + 1
-        self._sum += value
+    def answered(self, outcome: str, run_us: int, seconds: float) -> None:
+        """Count one live answer that took so many seconds in all."""
+        self._latencies.append(seconds)
+        self.ran(outcome, run_us)
 
-    def flush(self) -> None:
-        if not self._counts:
-            return
+    def ran(self, outcome: str, run_us: int) -> None:
+        """Count one run, a shadow's for example."""
+        if not self._run_times:
+            self._changed[self] = None
+        self._run_times.append(run_us)
+        if outcome is not Outcome.OK:
+            self._counts[outcome] = self._counts.get(outcome, 0) + 1
+
+    def hand_over(self) -> None:
+        """Raise the mapped counters."""
         counts, self._counts = self._counts, {}
-        total, self._sum = self._sum, 0.0
-        # The client library can only observe values one by one; these two attributes are what `observe` raises.
-        for place, count in counts.items():
-            self._child._buckets[place].inc(count)  # noqa: SLF001
-        self._child._sum.inc(total)  # noqa: SLF001
+        latencies, self._latencies = self._latencies, []
+        run_times, self._run_times = self._run_times, []
+        counts[Outcome.OK] = len(run_times) - sum(counts.values())
+        for outcome, count in counts.items():
+            if count:
+                self._child(outcome).inc(count)
+        _observe(self._latency, metrics.LATENCY_BOUNDS, latencies)
+        _observe(self._run_time, metrics.RUN_TIME_BOUNDS, [run_us / 1e6 for run_us in run_times])
+
+    def _child(self, outcome: str) -> Counter:
+        child = self._children.get(outcome)
+        if child is None:
+            child = self._children[outcome] = metrics.requests.labels(*self._labels, outcome)
+        return child
 
 
-class _Children:
-    """Everything counted for one version in one role."""
-
-    __slots__ = ("latency", "outcomes", "run_time", "waiting")
-
-    def __init__(self, labels: tuple[str, str, str]) -> None:
-        self.outcomes: dict[str, Counter] = {}
-        self.waiting: dict[str, int] = {}
-        self.latency = _Tally(metrics.latency.labels(*labels), metrics.LATENCY_BOUNDS)
-        self.run_time = _Tally(metrics.run_time.labels(*labels), metrics.RUN_TIME_BOUNDS)
-
-    def flush(self, labels: tuple[str, str, str]) -> None:
-        for outcome, count in self.waiting.items():
-            counter = self.outcomes.get(outcome)
-            if counter is None:
-                counter = self.outcomes[outcome] = metrics.requests.labels(*labels, outcome)
-            counter.inc(count)
-        self.waiting.clear()
-        self.latency.flush()
-        self.run_time.flush()
+def _observe(histogram: Histogram, bounds: Sequence[float], values: Sequence[float]) -> None:
+    """Observe all values. The client library takes them one by one only; what `observe` raises are these attributes."""
+    if not values:
+        return
+    for place, count in Counts(bisect_left(bounds, value) for value in values).items():
+        histogram._buckets[place].inc(count)  # noqa: SLF001
+    histogram._sum.inc(math.fsum(values))  # noqa: SLF001
 
 
 class Measures:
     """Counters of one process. Only used from one event loop."""
 
     def __init__(self) -> None:
-        self._children: dict[tuple[str, int, Role], _Children] = {}
-        self._changed: dict[tuple[str, int, Role], _Children] = {}
+        self._tallies: dict[tuple[str, int, Role], Tally] = {}
+        self._changed: dict[Tally, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
-    def answered(self, record: Prediction, seconds: float) -> None:
-        """Count one live answer that took so many seconds in all."""
-        self._count(record).latency.observe(seconds)
+    def of(self, model: str, version: int, role: Role) -> Tally:
+        """Where answers of this version in this role are counted."""
+        key = (model, version, role)
+        tally = self._tallies.get(key)
+        if tally is None:
+            tally = self._tallies[key] = Tally((model, str(version), role), self._changed)
+        return tally
 
-    def shadowed(self, record: Prediction) -> None:
-        """Count one shadow run."""
-        self._count(record)
+    def turn_over(self) -> None:
+        """Answers may have been counted: see to it that they are handed over."""
+        if self._changed and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(HAND_OVER_SECONDS, self.hand_over)
 
-    def flush(self) -> None:
-        """Hand over what was counted."""
-        changed, self._changed = self._changed, {}
-        for (model, version, role), children in changed.items():
-            children.flush((model, str(version), role))
-
-    def _count(self, record: Prediction) -> _Children:
-        key = (record.model, record.version, record.role)
-        children = self._children.get(key)
-        if children is None:
-            children = self._children[key] = _Children((record.model, str(record.version), record.role))
-        if not self._changed:
-            asyncio.get_running_loop().call_soon(self.flush)
-        self._changed[key] = children
-        waiting = children.waiting
-        waiting[record.outcome] = waiting.get(record.outcome, 0) + 1
-        children.run_time.observe(record.latency_us / 1e6)
-        return children
+    def hand_over(self) -> None:
+        """Hand over what was counted; also called at the end of the process."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        changed = list(self._changed)
+        self._changed.clear()
+        for tally in changed:
+            tally.hand_over()

@@ -10,11 +10,11 @@ One write to the journal covers all answers of one turn of the event loop, befor
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway import metrics
 from gateway.clock import Clock
@@ -27,48 +27,28 @@ from gateway.errors import (
     Unavailable,
     VersionNotLoaded,
 )
-from gateway.execution.contract import Prepared
 from gateway.execution.executor import Executor, Run
 from gateway.execution.session import LoadedVersion
-from gateway.execution.tensors import Tensors
-from gateway.journal.record import Feedback, Prediction
+from gateway.journal.record import Feedback
 from gateway.journal.tee import Tee
 from gateway.names import ModelName, Outcome, Reason, Role
 from gateway.registry.manifest import Manifest
 from gateway.routing.decide import Decision, Facts, decide
 from gateway.serving.access import TokenCheck
 from gateway.serving.batcher import Batcher
+from gateway.serving.call import Attempt, Call, Done
 from gateway.serving.generation import Generation
 from gateway.serving.identity import RecentIds, RequestIds
+from gateway.serving.lane import Lane
 from gateway.serving.measure import Measures
-from gateway.serving.request import Answer, PredictRequest, ServedModel, first_record, prepare
-from gateway.serving.shadow import ShadowCopy, Shadows
+from gateway.serving.request import Answer, PredictRequest, ServedModel, first_record
+from gateway.serving.shadow import Shadows
 from gateway.serving.turn import Turn
 from gateway.serving.writing import record_of, value_record_of
 
 __all__ = ["Answer", "PredictRequest", "ServedModel", "Serving"]
 
 _NOT_WRITTEN = "the journal can not take the record and the policy refuses to answer without it"
-
-
-Done = Callable[[Answer | Exception], None]
-"""Told the answer, or why there is none."""
-
-
-class _Call(Struct):
-    """One request on its way. records: one for each attempt so far. first: what the first attempt was given."""
-
-    request: PredictRequest
-    generation: Generation
-    facts: Facts
-    flags: tuple[str, ...]
-    decision: Decision
-    started: float
-    done: Done
-    records: list[Prediction]
-    fallbacks: Iterator[Fallback]
-    first: Prepared | None = None
-    failed: Run | None = None
 
 
 class Serving:
@@ -79,10 +59,12 @@ class Serving:
         self.refusals: dict[ModelName, str] = {}
         self.lease_until = float("inf")
         self.is_draining = False
-        self._turn = Turn(tee)
-        self._batcher = Batcher(executor, self._end_turn)
+        self._turn = Turn(tee, clock.monotonic, self._written)
+        self._batcher = Batcher(executor, clock.monotonic, self._ended, self._refused, self._wake)
+        self._is_due = False  # the end of this turn is scheduled
         self._syncing: set[asyncio.Task[bool]] = set()
         self._clock = clock
+        self._monotonic = clock.monotonic
         self._shadows = shadows
         self.verify_token = verify_token
         self._ids = RequestIds(clock)
@@ -110,20 +92,17 @@ class Serving:
     def submit(self, request: PredictRequest, done: Done) -> None:
         """Answer one request: `done` is called once, in this event loop, after the turn's write to the journal.
 
-        Raises RequestError for what is wrong before anything ran; `done` is not called then.
+        Raises RequestError for what is wrong before a version was found; `done` is not called then.
         """
-        started = self._clock.monotonic()
+        started = self._monotonic()
         generation = self._generation(request.model)
-        facts, flags = self._facts(request, started)
+        facts, flags = self._facts(request, generation, started)
         decision = decide(generation.snapshot, facts)
-        fallbacks = iter(generation.snapshot.policy.fallback)
-        call = _Call(request, generation, facts, flags, decision, started, done, [], fallbacks)
+        lane = self._lane(generation, decision.version)
+        expires = started + _deadline_seconds(request, generation)
+        call = Call(request, generation, facts, flags, decision, started, expires, done, [])
         generation.hold()
-        try:
-            self._attempt(call, decision)
-        except BaseException:
-            generation.release()
-            raise
+        self._batcher.add(Attempt(call, lane, decision))
 
     def feedback(self, items: Sequence[Feedback]) -> bool:
         """Write labels and values down. False when the journal could not take them."""
@@ -145,7 +124,7 @@ class Serving:
     def manifest(self, model: str, version: int | None) -> Manifest:
         """The manifest of a served version, the champion's when none is named."""
         generation = self._generation(model)
-        return self._loaded(generation, version or generation.snapshot.champion).manifest
+        return _loaded(generation, version or generation.snapshot.champion).manifest
 
     def readiness(self) -> tuple[bool, list[str]]:
         """True when every champion answers; else the reasons."""
@@ -164,125 +143,132 @@ class Serving:
             raise ModelNotFound(f"model {model[:100]!r} is not served here")
         return found
 
-    def _loaded(self, generation: Generation, version: int) -> LoadedVersion:
-        loaded = generation.versions.get(version)
-        if loaded is None:
-            there = ", ".join(map(str, sorted(generation.versions)))
-            raise VersionNotLoaded(f"{generation.model}@{version} is not loaded; loaded are {there}")
-        return loaded
+    def _lane(self, generation: Generation, version: int) -> Lane:
+        lane = generation.lanes.get(version)
+        if lane is None:
+            loaded = _loaded(generation, version)
+            snapshot = generation.snapshot
+            tally = self._measures.of(snapshot.model, version, snapshot.roles.get(version, Role.PREVIOUS))
+            lane = generation.lanes[version] = Lane(loaded, version, snapshot, tally)
+        return lane
 
-    def _facts(self, request: PredictRequest, now: float) -> tuple[Facts, tuple[str, ...]]:
+    def _facts(self, request: PredictRequest, generation: Generation, now: float) -> tuple[Facts, tuple[str, ...]]:
         made = self._ids.next()
-        flags = ("duplicate_id",) if request.id is not None and self._recent.seen(request.id) else ()
-        facts = Facts(
-            request.id if request.id is not None else made,
-            made,
-            request.key,
-            request.pinned,
-            request.headers,
-            first_record(request.inputs),
-            now <= self.lease_until,
-        )
-        return facts, flags
+        allowed = now <= self.lease_until
+        fields = first_record(request.inputs) if generation.snapshot.policy.rules else {}
+        if request.id is None:
+            return Facts(made, made, request.key, request.pinned, request.headers, fields, allowed), ()
+        flags = ("duplicate_id",) if self._recent.seen(request.id) else ()
+        return Facts(request.id, made, request.key, request.pinned, request.headers, fields, allowed), flags
 
-    def _attempt(self, call: _Call, decision: Decision) -> None:
-        """Check the inputs by this version's contract and let it run. Raises RequestError."""
-        generation = call.generation
-        loaded = self._loaded(generation, decision.version)
-        prepared = prepare(call.request, loaded.manifest, generation.snapshot.policy)
-        if call.first is None:
-            call.first = prepared
-        deadline = _deadline_seconds(call.request, generation)
-        self._batcher.add(
-            loaded, prepared.tensors, prepared.rows, deadline, partial(self._ended, call, decision, prepared)
-        )
+    def _wake(self) -> None:
+        """What is waiting now is dealt with once everything that came in together has been read."""
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._end_turn)
 
-    def _ended(self, call: _Call, decision: Decision, prepared: Prepared, ended: Run) -> None:
-        """A version has run, or failed: write it down, or ask the next fallback."""
+    def _end_turn(self) -> None:
         try:
-            snapshot = call.generation.snapshot
-            call.records.append(
-                record_of(snapshot, decision, prepared, ended, call.facts, call.flags, call.request.trace)
-            )
-            if ended.outputs is not None:
-                self._turn.add(call.records, partial(self._written, call, ended.outputs))
+            self._batcher.flush()
+        finally:
+            self._is_due = False
+            self._turn.flush()
+            self._measures.turn_over()
+
+    def _refused(self, attempt: Attempt, error: Exception) -> None:
+        """The inputs do not fit the version."""
+        self._leave(attempt.call, error)
+
+    def _ended(self, attempt: Attempt, run: Run) -> None:
+        """A version has run, or failed: write it down, or ask the next fallback."""
+        call = attempt.call
+        try:
+            call.records.append(record_of(attempt, run))
+            call.tally = attempt.lane.tally
+            if call.first is None:
+                call.first = attempt.prepared
+            if run.whole is not None:
+                call.answered = run
+                self._write(call)
             else:
-                call.failed = call.failed or ended
+                call.failed = call.failed or run
                 self._fall_back(call)
         except Exception as error:  # noqa: BLE001 - whatever fails here, the caller gets an answer
             self._leave(call, error)
 
-    def _fall_back(self, call: _Call) -> None:
+    def _write(self, call: Call) -> None:
+        self._turn.add(call)
+        self._wake()
+
+    def _fall_back(self, call: Call) -> None:
         """Ask what the policy names next; when nothing is left the failure itself is written and answered."""
+        if call.fallbacks is None:
+            call.fallbacks = iter(call.generation.snapshot.policy.fallback)
         for fallback in call.fallbacks:
             if fallback.value is not None:
                 call.records.append(value_record_of(call.records[0], fallback))
                 outputs = {name: np.asarray(value) for name, value in fallback.value.items()}
-                return self._turn.add(call.records, partial(self._written, call, outputs))
+                call.answered = Run(outputs, Outcome.OK, 0)
+                return self._write(call)
             decision = _fallback_decision(call.generation, fallback, call.decision)
             if decision is not None:
-                return self._attempt(call, decision)
+                return self._batcher.add(Attempt(call, self._lane(call.generation, decision.version), decision))
         rescue = _rescue(call)
         if rescue is not None:
             metrics.champion_rescues.labels(call.generation.model, str(call.decision.version)).inc()
-            return self._attempt(call, rescue)
-        return self._turn.add(call.records, partial(self._written, call, None))
+            return self._batcher.add(Attempt(call, self._lane(call.generation, rescue.version), rescue))
+        return self._write(call)
 
-    def _written(self, call: _Call, outputs: Tensors | None, is_written: bool) -> None:
+    def _written(self, call: Call, is_written: bool, now: float) -> None:
         """The turn's write is over: answer as the policy says."""
         journal = call.generation.snapshot.policy.journal
         if not is_written:
             if journal.on_failure == "refuse":
                 self._leave(call, Unavailable(_NOT_WRITTEN))
             else:
-                self._answer(call, outputs, "dropped")
+                self._answer(call, "dropped", now)
         elif journal.durability == "strict":
             syncing = asyncio.get_running_loop().create_task(self._turn.synced())
             self._syncing.add(syncing)
-            syncing.add_done_callback(partial(self._synced, call, outputs))
+            syncing.add_done_callback(partial(self._synced, call))
         else:
-            self._answer(call, outputs, "process")
+            self._answer(call, "process", now)
 
-    def _synced(self, call: _Call, outputs: Tensors | None, syncing: asyncio.Task[bool]) -> None:
+    def _synced(self, call: Call, syncing: asyncio.Task[bool]) -> None:
         self._syncing.discard(syncing)
         is_safe = not syncing.cancelled() and syncing.exception() is None and syncing.result()
-        self._answer(call, outputs, "strict" if is_safe else "dropped")
+        self._answer(call, "strict" if is_safe else "dropped", self._monotonic())
+        self._measures.turn_over()
 
-    def _answer(self, call: _Call, outputs: Tensors | None, journal: str) -> None:
+    def _answer(self, call: Call, journal: str, now: float) -> None:
         last = call.records[-1]
-        self._measures.answered(last, self._clock.monotonic() - call.started)
-        if outputs is None:
+        tally = call.tally if last.version else self._measures.of(last.model, 0, last.role)
+        assert tally is not None, "something has been tried"
+        tally.answered(last.outcome, last.latency_us, now - call.started)
+        if call.answered is None:
             assert call.failed is not None
             return self._leave(call, _failure(call.failed))
-        answer = Answer(
-            id=call.facts.request,
-            model=call.generation.model,
-            version=last.version or None,
-            role=last.role,
-            reason=last.reason,
-            outputs=outputs,
-            listed=last.outputs,
-            flags=last.flags,
-            journal=journal,
-        )
         if call.decision.shadows:
             self._copy_to_shadows(call)
-        return self._leave(call, answer)
+        return self._leave(call, Answer(last, call.answered, journal))
 
-    def _leave(self, call: _Call, ended: Answer | Exception) -> None:
+    def _leave(self, call: Call, ended: Answer | Exception) -> None:
         call.generation.release()
         call.done(ended)
 
-    def _end_turn(self) -> None:
-        self._turn.flush()
-        self._measures.flush()
-
-    def _copy_to_shadows(self, call: _Call) -> None:
-        assert call.first is not None
+    def _copy_to_shadows(self, call: Call) -> None:
         for version in call.decision.shadows:
             if version in call.generation.versions:
-                copy = ShadowCopy(version, call.decision, call.first, call.facts, call.request)
-                self._shadows.offer(call.generation, copy)
+                decision = replace(call.decision, version=version, role=Role.SHADOW)
+                self._shadows.offer(Attempt(call, self._lane(call.generation, version), decision, call.first))
+
+
+def _loaded(generation: Generation, version: int) -> LoadedVersion:
+    loaded = generation.versions.get(version)
+    if loaded is None:
+        there = ", ".join(map(str, sorted(generation.versions)))
+        raise VersionNotLoaded(f"{generation.model}@{version} is not loaded; loaded are {there}")
+    return loaded
 
 
 def _deadline_seconds(request: PredictRequest, generation: Generation) -> float:
@@ -301,7 +287,7 @@ def _fallback_decision(generation: Generation, fallback: Fallback, first: Decisi
     return Decision(version, role, Reason.FALLBACK_VERSION, first.bucket, first.keyed, ())
 
 
-def _rescue(call: _Call) -> Decision | None:
+def _rescue(call: Call) -> Decision | None:
     """The champion's turn when a challenger's process was away: that is the gateway's fault, not these inputs'.
 
     Whoever pinned the version wants that one and no other; a passed deadline leaves no time; once is enough.

@@ -1,4 +1,4 @@
-"""What is asked and what is answered, as values; and the step from decoded inputs to checked tensors."""
+"""What is asked and what is answered, as values."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from typing import Any
 
 import numpy as np
 from msgspec import Struct
-from msgspec.structs import replace
 
-from gateway.documents.policy import Policy
 from gateway.documents.route import Route
-from gateway.execution.contract import Prepared, prepare_records, prepare_tensors
+from gateway.execution.executor import Run
 from gateway.execution.tensors import Tensors
+from gateway.journal.record import Prediction
 from gateway.names import ModelName, Reason, Role
 from gateway.registry.manifest import Manifest
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-class PredictRequest(Struct, frozen=True, kw_only=True):
+class PredictRequest(Struct, frozen=True):
     """One request. inputs: decoded JSON of /predict; tensors: given instead by the v2 protocol."""
 
-    model: str | None
+    model: str | None = None
     inputs: object = None
     tensors: dict[str, np.ndarray] | None = None
     key: str | None = None
@@ -35,21 +34,52 @@ class PredictRequest(Struct, frozen=True, kw_only=True):
     deadline_ms: float | None = None
 
 
-class Answer(Struct, frozen=True, kw_only=True):
-    """One answer. version is None when a fallback value answered. journal: process | strict | dropped.
+class Answer(Struct, frozen=True):
+    """One answer. record: as it was written down. journal: process | strict | dropped."""
 
-    outputs: arrays, rows first. listed: the same as JSON-ready lists, non-finite numbers as None.
-    """
-
-    id: str
-    model: str
-    version: int | None
-    role: Role
-    reason: Reason
-    outputs: Tensors
-    listed: dict[str, Any]
-    flags: tuple[str, ...]
+    record: Prediction
+    run: Run
     journal: str
+
+    @property
+    def id(self) -> str:
+        """The prediction id."""
+        return self.record.id
+
+    @property
+    def model(self) -> str:
+        """The model that was asked."""
+        return self.record.model
+
+    @property
+    def version(self) -> int | None:
+        """The version that answered; None when a fallback value did."""
+        return self.record.version or None
+
+    @property
+    def role(self) -> Role:
+        """What the version was."""
+        return self.record.role
+
+    @property
+    def reason(self) -> Reason:
+        """Why it answered."""
+        return self.record.reason
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What the contract let through."""
+        return self.record.flags
+
+    @property
+    def listed(self) -> dict[str, Any]:
+        """The outputs as JSON-ready lists, rows first; non-finite numbers as None."""
+        return self.record.outputs
+
+    @property
+    def outputs(self) -> Tensors:
+        """The outputs as arrays, rows first."""
+        return self.run.outputs or {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +97,6 @@ def first_record(inputs: object) -> Mapping[str, object]:
     """The first record of the inputs, for rules that look at a field; empty when they hold none."""
     first = inputs[0] if isinstance(inputs, list) and inputs else inputs
     return first if isinstance(first, dict) else _NOTHING
-
-
-def prepare(request: PredictRequest, manifest: Manifest, policy: Policy) -> Prepared:
-    """The request's inputs as tensors of this version, checked; journal values redacted. Raises InvalidInput."""
-    if request.tensors is not None:
-        prepared = prepare_tensors(request.tensors, manifest, policy.inputs)
-    else:
-        prepared = prepare_records(request.inputs, manifest, policy.inputs)
-    if not policy.journal.redact:
-        return prepared
-    return replace(prepared, values=redacted(prepared.values, manifest, policy.journal.redact))
 
 
 def redacted(values: Any, manifest: Manifest, fields: Sequence[str]) -> Any:

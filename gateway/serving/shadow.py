@@ -5,66 +5,55 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
 
 from gateway import metrics
 from gateway.errors import GatewayError
-from gateway.execution.contract import Prepared
-from gateway.execution.executor import Executor, run
-from gateway.execution.session import LoadedVersion
+from gateway.execution.executor import Executor, Run, run
+from gateway.execution.tensors import Tensors
 from gateway.journal.tee import Tee
-from gateway.routing.decide import Decision, Facts
-from gateway.serving.generation import Generation
-from gateway.serving.measure import Measures
-from gateway.serving.request import PredictRequest, prepare
+from gateway.names import Outcome
+from gateway.registry.manifest import MOST_JOINED_ROWS
+from gateway.serving.batcher import groups, joined, parts
+from gateway.serving.call import Attempt
+from gateway.serving.lane import Lane
 from gateway.serving.writing import shadow_record_of
 
 
-@dataclass(frozen=True, slots=True)
-class ShadowCopy:
-    """What a shadow gets: the inputs as the answering version got them, and the decision they came from."""
-
-    version: int
-    decision: Decision
-    prepared: Prepared
-    facts: Facts
-    request: PredictRequest
-
-
 class Shadows:
-    """A bounded queue and the task that empties it. Each waiting copy holds its own lease."""
+    """A bounded queue and the task that empties it. Each waiting copy holds a lease of its own."""
 
     def __init__(self, tee: Tee, executor: Executor, limit: int, deadline_seconds: float = 5.0) -> None:
         self._tee = tee
         self._executor = executor
         self._limit = limit
         self._deadline_seconds = deadline_seconds
-        self._waiting: deque[tuple[Generation, ShadowCopy]] = deque()
+        self._waiting: deque[Attempt] = deque()
         self._arrived = asyncio.Event()
         self._emptied = asyncio.Event()
         self._emptied.set()
-        self._measures = Measures()
 
-    def offer(self, generation: Generation, copy: ShadowCopy) -> bool:
-        """Queue a copy. False (and counted) when the queue is full."""
+    def offer(self, copy: Attempt) -> bool:
+        """Queue a copy: the answered call, the shadow's lane, the decision with the shadow's version and role, and the
+        answering version's inputs. False (and counted) when the queue is full."""
+        generation = copy.call.generation
         if len(self._waiting) >= self._limit:
             metrics.shadow_dropped.labels(generation.model, "queue_full").inc()
             return False
         generation.hold()
-        self._waiting.append((generation, copy))
+        self._waiting.append(copy)
         self._emptied.clear()
         self._arrived.set()
         return True
 
     async def run(self) -> None:
-        """Run copies, one at a time, for ever; each after giving way to whatever the loop has to do."""
+        """Run copies, what waits together together, for ever; after giving way to whatever the loop has to do."""
         try:
             while True:
                 await self._arrived.wait()
                 self._arrived.clear()
                 while self._waiting:
                     await asyncio.sleep(0)
-                    await self._run_one(*self._waiting.popleft())
+                    await self._run_some()
                 self._emptied.set()
         finally:
             self._drop_all()
@@ -75,31 +64,61 @@ class Shadows:
             async with asyncio.timeout(seconds):
                 await self._emptied.wait()
 
-    async def _run_one(self, generation: Generation, copy: ShadowCopy) -> None:
+    async def _run_some(self) -> None:
+        taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_JOINED_ROWS))]
+        by_lane: dict[Lane, list[Attempt]] = {}
+        for copy in taken:
+            by_lane.setdefault(copy.lane, []).append(copy)
         try:
-            loaded = generation.versions[copy.version]
-            prepared = _prepared_for(loaded, generation, copy)
-            ended = await run(self._executor, loaded, prepared.tensors, self._deadline_seconds)
-            snapshot = generation.snapshot
-            record = shadow_record_of(snapshot, copy.decision, copy.version, prepared, ended, copy.facts)
-            self._tee.offer(record)
+            for lane, copies in by_lane.items():
+                await self._run_all(lane, self._fitting(lane, copies))
             self._tee.flush()
-            self._measures.shadowed(record)
-        except GatewayError:  # the failure is the shadow's alone; what its run raised is in its record
-            metrics.shadow_dropped.labels(generation.model, "failed").inc()
         finally:
-            generation.release()
+            for copy in taken:
+                copy.call.generation.release()
+
+    def _fitting(self, lane: Lane, copies: list[Attempt]) -> list[Attempt]:
+        """Those whose inputs the shadow takes; made anew where its signature differs from the answering version's."""
+        fitting: list[Attempt] = []
+        for copy in copies:
+            try:
+                answering = copy.call.generation.versions[copy.call.decision.version].manifest
+                own = lane.loaded.manifest
+                if (answering.inputs, answering.features) != (own.inputs, own.features):
+                    copy.prepared = lane.prepare(copy.call.request)
+                fitting.append(copy)
+            except GatewayError:
+                metrics.shadow_dropped.labels(lane.snapshot.model, "failed").inc()
+        return fitting
+
+    async def _run_all(self, lane: Lane, copies: list[Attempt]) -> None:
+        if not lane.joins:
+            for copy in copies:
+                self._write(lane, [copy], await self._run(lane, joined([copy])))
+            return
+        for group in groups(copies):
+            ended = await self._run(lane, joined(group)) if group else None
+            if ended is None:
+                continue
+            if ended.outcome is Outcome.ERROR and not ended.is_lost and len(group) > 1:
+                for copy in group:
+                    self._write(lane, [copy], await self._run(lane, joined([copy])))
+            else:
+                self._write(lane, group, ended)
+
+    async def _run(self, lane: Lane, tensors: Tensors) -> Run:
+        return await run(self._executor, lane.loaded, tensors, self._deadline_seconds)
+
+    def _write(self, lane: Lane, copies: list[Attempt], ended: Run) -> None:
+        """Offer the records of one run; what it raised is in them."""
+        ends = [ended] if len(copies) == 1 else parts(lane.loaded, copies, ended)
+        for copy, end in zip(copies, ends, strict=True):
+            record = shadow_record_of(copy, end)
+            self._tee.offer(record)
+            lane.tally.ran(record.outcome, record.latency_us)
 
     def _drop_all(self) -> None:
         while self._waiting:
-            generation, _ = self._waiting.popleft()
+            generation = self._waiting.popleft().call.generation
             metrics.shadow_dropped.labels(generation.model, "shutdown").inc()
             generation.release()
-
-
-def _prepared_for(loaded: LoadedVersion, generation: Generation, copy: ShadowCopy) -> Prepared:
-    """The copy's tensors; made anew when the shadow's signature differs from the answering version's."""
-    answering = generation.versions[copy.decision.version].manifest
-    if (answering.inputs, answering.features) == (loaded.manifest.inputs, loaded.manifest.features):
-        return copy.prepared
-    return prepare(copy.request, loaded.manifest, generation.snapshot.policy)

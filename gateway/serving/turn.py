@@ -6,55 +6,50 @@ Only used from one event loop.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 from gateway.journal.record import Record
 from gateway.journal.tee import Tee
+from gateway.serving.call import Call
 
-Written = Callable[[bool], None]
-"""Told whether all records of the turn are in the kernel."""
+Written = Callable[[Call, bool, float], None]
+"""Told for each call whether all records of the turn are in the kernel, and when (monotonic seconds)."""
 
 
 class Turn:
     """Groups the records of one loop turn."""
 
-    def __init__(self, tee: Tee) -> None:
+    def __init__(self, tee: Tee, monotonic: Callable[[], float], written: Written) -> None:
         self._tee = tee
-        self._waiting: list[tuple[Sequence[Record], Written]] = []
-        self._is_due = False
+        self._monotonic = monotonic
+        self._written = written
+        self._waiting: list[Call] = []
 
-    def add(self, records: Sequence[Record], written: Written) -> None:
-        """Add records to the turn; `written` is called after its write, before any reply leaves."""
-        self._waiting.append((records, written))
-        if not self._is_due:
-            self._is_due = True
-            asyncio.get_running_loop().call_soon(self._end)
+    def add(self, call: Call) -> None:
+        """Write the call's records at the next `flush`; `written` is told after it, before any reply leaves."""
+        self._waiting.append(call)
 
     def write(self, records: Sequence[Record]) -> bool:
-        """Write records at once, together with what the turn holds so far. True when they are in the kernel."""
-        ended: list[bool] = []
-        self._waiting.append((records, ended.append))
+        """Write records at once, after what the turn holds so far. True when they are in the kernel."""
         self.flush()
-        return ended[0]
+        for record in records:
+            self._tee.offer(record)
+        return self._tee.flush()
 
     def flush(self) -> None:
         """End the turn now."""
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []
-        offer = self._tee.offer
-        for records, _ in waiting:
-            for record in records:
+        offer, written = self._tee.offer, self._written
+        for call in waiting:
+            for record in call.records:
                 offer(record)
         is_written = self._tee.flush()
-        for _, written in waiting:
-            written(is_written)
+        now = self._monotonic()
+        for call in waiting:
+            written(call, is_written, now)
 
     async def synced(self) -> bool:
         """Wait for the disk."""
         return await self._tee.synced()
-
-    def _end(self) -> None:
-        self._is_due = False
-        self.flush()

@@ -9,68 +9,58 @@ from typing import Any
 import msgspec
 
 from gateway.documents.policy import Fallback
-from gateway.execution.contract import Prepared
 from gateway.execution.executor import Run
 from gateway.execution.tensors import to_json
 from gateway.journal.record import Prediction
-from gateway.names import Outcome, Reason, Role
-from gateway.routing.decide import Decision, Facts
-from gateway.routing.snapshot import Snapshot
+from gateway.names import Outcome, Reason
+from gateway.serving.call import Attempt
 
 _ENCODER = msgspec.msgpack.Encoder()
 
 
-def record_of(
-    snapshot: Snapshot,
-    decision: Decision,
-    prepared: Prepared,
-    ended: Run,
-    facts: Facts,
-    flags: tuple[str, ...] = (),
-    trace: str = "",
-) -> Prediction:
+def record_of(attempt: Attempt, ended: Run) -> Prediction:
     """The record of one run that answers, or tried to."""
+    call, decision, snapshot = attempt.call, attempt.decision, attempt.lane.snapshot
+    facts, prepared, flags = call.facts, attempt.prepared, call.flags
+    assert prepared is not None, "what does not fit is not run"
     if ended.listed is not None:
         outputs, non_finite = ended.listed, 0
     else:
-        outputs, non_finite = to_json(ended.outputs) if ended.outputs is not None else ({}, 0)
+        outputs, non_finite = to_json(ended.outputs or {})
     inputs, digest = prepared.values, ""
     if not prepared.is_small:
         inputs, digest = _kept(inputs, snapshot.policy.journal.max_record_bytes)
     own = prepared.flags
     if flags or non_finite:
         own = (*own, *flags, *(("non_finite",) if non_finite else ()))
-    return Prediction(
-        id=facts.request,
-        model=snapshot.model,
-        version=decision.version,
-        role=decision.role,
-        reason=decision.reason,
-        revision=snapshot.revision,
-        outcome=ended.outcome,
-        latency_us=ended.latency_us,
-        rows=prepared.rows,
-        contract=decision.version,
-        inputs=inputs,
-        outputs=outputs,
-        split=snapshot.split,
-        bucket=decision.bucket,
-        keyed=decision.keyed,
-        flags=own,
-        inputs_digest=digest,
-        trace=trace,
-        error=ended.error,
-        draw="" if facts.key is not None else facts.draw,
+    return Prediction(  # by position: names cost a third of a microsecond here
+        facts.request,
+        snapshot.model,
+        decision.version,
+        decision.role,
+        decision.reason,
+        snapshot.revision,
+        ended.outcome,
+        ended.latency_us,
+        prepared.rows,
+        decision.version,
+        inputs,
+        outputs,
+        snapshot.split,
+        decision.bucket,
+        decision.keyed,
+        own,
+        digest,
+        call.request.trace,
+        ended.error,
+        "" if facts.key is not None else facts.draw,
     )
 
 
-def shadow_record_of(
-    snapshot: Snapshot, decision: Decision, version: int, prepared: Prepared, ended: Run, facts: Facts
-) -> Prediction:
+def shadow_record_of(copy: Attempt, ended: Run) -> Prediction:
     """The record of a shadow's run. Its inputs are those of the answer with the same id: not written twice."""
-    shadowed = decision._replace(version=version, role=Role.SHADOW)
-    record = record_of(snapshot, shadowed, prepared, ended, facts)
-    return msgspec.structs.replace(record, inputs=None, inputs_digest="", contract=decision.version)
+    answering = copy.call.decision.version
+    return msgspec.structs.replace(record_of(copy, ended), inputs=None, inputs_digest="", contract=answering)
 
 
 def value_record_of(failed: Prediction, fallback: Fallback) -> Prediction:

@@ -13,10 +13,12 @@ from gateway.documents.policy import Policy
 from gateway.documents.route import Canary, Route
 from gateway.documents.token import Scope
 from gateway.errors import ModelNotFound, VersionNotLoaded
-from gateway.journal.record import Feedback
-from gateway.names import ModelName, Reason, Role
+from gateway.execution.contract import contract_for
+from gateway.execution.executor import Run
+from gateway.journal.record import Feedback, Prediction
+from gateway.names import ModelName, Outcome, Reason, Role
 from gateway.registry.manifest import Feature, Manifest, PredictionSpec, Tensor
-from gateway.serving.request import Answer, PredictRequest, ServedModel, prepare
+from gateway.serving.request import Answer, PredictRequest, ServedModel
 from gateway.settings import Settings
 
 MANIFEST = Manifest(
@@ -54,23 +56,29 @@ class FakeServing:
         if self.failure is not None:
             raise self.failure
         manifest = self.manifest(request.model or "electricity", request.pinned)
-        prepared = prepare(request, manifest, POLICY)
+        contract = contract_for(manifest, POLICY.inputs)
+        prepared = contract.records(request.inputs) if request.tensors is None else contract.tensors(request.tensors)
         rows = prepared.rows
         outputs = self.outputs or {
             "label": np.ones(rows, np.int64),
             "probabilities": np.full((rows, 2), 0.5, np.float32),
         }
-        return Answer(
+        record = Prediction(
             id=request.id or "made-id",
             model="electricity",
             version=request.pinned or 3,
             role=Role.CHAMPION,
             reason=Reason.PINNED if request.pinned else Reason.WEIGHT,
-            outputs=outputs,
-            listed={name: array.tolist() for name, array in outputs.items()},
+            revision=7,
+            outcome=Outcome.OK,
+            latency_us=5,
+            rows=rows,
+            contract=3,
+            inputs=prepared.values,
+            outputs={name: array.tolist() for name, array in outputs.items()},
             flags=self.flags,
-            journal="process",
         )
+        return Answer(record, Run(outputs, Outcome.OK, 5), "process")
 
     def feedback(self, items: Sequence[Feedback]) -> bool:
         self.told += items

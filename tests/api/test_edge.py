@@ -23,9 +23,9 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 from uvicorn.protocols.http import flow_control, httptools_impl
 
-from gateway.api.door import Sent
+from gateway.api.door import Head
 from gateway.api.edge import MOST_HEADER_BYTES, MOST_HEADERS, Edge, Limits
-from gateway.api.fast_lane import FastLane, Headers, Reply
+from gateway.api.fast_lane import FastLane, KnownHeads, Reply
 
 PATIENCE = 20.0
 
@@ -36,22 +36,23 @@ class Lane:
     def __init__(self) -> None:
         self.kept: dict[bytes, Reply] = {}
         self.taken: list[bytes] = []
+        self.heads = KnownHeads()
 
-    def take(self, headers: Headers, body: bytes, reply: Reply) -> None:
+    def take(self, head: Head, body: bytes, reply: Reply) -> None:
         self.taken.append(body)
         if body.startswith(b"wait"):
             self.kept[body] = reply
         elif body.startswith(b"large"):
-            reply(sent(b"x" * 4_000_000))
+            reply(*sent(b"x" * 4_000_000))
         else:
-            reply(sent(body))
+            reply(*sent(body))
 
     def answer(self, body: bytes) -> None:
-        self.kept.pop(body)(sent(body))
+        self.kept.pop(body)(*sent(body))
 
 
-def sent(body: bytes) -> Sent:
-    return 200, body, ((b"content-length", str(len(body)).encode()),)
+def sent(body: bytes) -> tuple[int, bytes, bytes]:
+    return 200, b"content-length: %d\r\n" % len(body), body
 
 
 class Kit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -10,20 +11,34 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from gateway.errors import ExecutionError
+from gateway.documents.policy import Policy
+from gateway.documents.route import Route
+from gateway.errors import ExecutionError, InvalidInput
 from gateway.execution.executor import Run
 from gateway.execution.session import LoadedVersion
 from gateway.execution.tensors import Tensors
-from gateway.names import Outcome
-from gateway.registry.manifest import MOST_JOINED_ROWS, Manifest
+from gateway.names import Outcome, Reason, Role
+from gateway.registry.manifest import MOST_JOINED_ROWS, Feature, Manifest, Tensor
+from gateway.routing.decide import Decision, Facts
+from gateway.routing.snapshot import compile_route
 from gateway.serving.batcher import Batcher
+from gateway.serving.call import Attempt, Call
+from gateway.serving.generation import Generation
+from gateway.serving.lane import Lane
+from gateway.serving.measure import Measures
+from gateway.serving.request import PredictRequest
 
 
 class Version:
     """Doubles its input; fails for rows that hold 13."""
 
     def __init__(self, joins: bool = True) -> None:
-        self.manifest = Manifest(model="m", joins=joins)
+        self.manifest = Manifest(
+            model="m",
+            joins=joins,
+            inputs=(Tensor(name="X", datatype="FP32", shape=(-1, 1)),),
+            features=(Feature(name="a", input="X", position=0),),
+        )
         self.cost_us = 10.0
         self.row_us = 1.0
         self.heights: list[int] = []
@@ -35,6 +50,10 @@ class Version:
         return {"y": tensors["X"] * 2, "classes": np.array([0, 1])}
 
 
+SNAPSHOT = compile_route(Policy(model="m"), Route(champion=1), 1)
+DECISION = Decision(1, Role.CHAMPION, Reason.FIRST, 0, False, ())
+
+
 class Inline:
     """Runs at once and takes 24 us; `later` keeps the answers back instead."""
 
@@ -43,6 +62,10 @@ class Inline:
         self.kept: list[Callable[[], None]] = []
         self.later = False
         self.lost = False
+        self.most = 1
+
+    def at_once(self, version: LoadedVersion) -> int:
+        return self.most
 
     def submit(
         self, version: LoadedVersion, tensors: Tensors, done: Any, deadline_seconds: float | None = None
@@ -67,22 +90,34 @@ class Inline:
 class Kit:
     def __init__(self) -> None:
         self.executor = Inline()
-        self.turns = 0
-        self.batcher = Batcher(self.executor, self.turn_over)
+        self.wakes = 0
+        self.batcher = Batcher(self.executor, time.monotonic, self.on_end, self.on_refusal, self.wake)
         self.ended: dict[str, Run] = {}
+        self.refused: dict[str, Exception] = {}
+        self.lanes: dict[int, Lane] = {}
 
-    def turn_over(self) -> None:
-        self.turns += 1
+    def wake(self) -> None:
+        self.wakes += 1
+        asyncio.get_running_loop().call_soon(self.batcher.flush)
 
-    def add(self, version: Version, name: str, *values: float, deadline: float = 1.0) -> None:
-        rows = np.array(values, np.float32).reshape(-1, 1)
-        loaded = cast(LoadedVersion, version)
+    def on_end(self, attempt: Attempt, run: Run) -> None:
+        name = str(attempt.call.request.id)
+        assert name not in self.ended, "ended twice"
+        self.ended[name] = run
 
-        def ended(run: Run) -> None:
-            assert name not in self.ended, "ended twice"
-            self.ended[name] = run
+    def on_refusal(self, attempt: Attempt, error: Exception) -> None:
+        self.refused[str(attempt.call.request.id)] = error
 
-        self.batcher.add(loaded, {"X": rows}, len(rows), deadline, ended)
+    def add(self, version: Version, name: str, *values: Any, deadline: float = 1.0) -> None:
+        lane = self.lanes.get(id(version))
+        if lane is None:
+            tally = Measures().of("m", 1, Role.CHAMPION)
+            lane = self.lanes[id(version)] = Lane(cast(LoadedVersion, version), 1, SNAPSHOT, tally)
+        request = PredictRequest(model="m", inputs=[[value] for value in values], id=name)
+        generation = cast(Generation, None)  # nobody asks for it here
+        now = time.monotonic()
+        call = Call(request, generation, Facts(name, name), (), DECISION, now, now + deadline, lambda _: None, [])
+        self.batcher.add(Attempt(call, lane, DECISION))
 
     def answer(self, name: str) -> list[float]:
         outputs = self.ended[name].outputs
@@ -108,7 +143,7 @@ async def test_requests_of_one_turn_share_one_run_and_get_their_own_rows(kit: Ki
     await turn()
     assert version.heights == [4]
     assert (kit.answer("a"), kit.answer("b"), kit.answer("c")) == ([2], [4, 6], [8])
-    assert kit.turns == 1
+    assert kit.wakes == 1
 
 
 async def test_classes_of_a_zipmap_are_everybodys(kit: Kit) -> None:
@@ -185,9 +220,9 @@ async def test_each_request_keeps_its_own_deadline(kit: Kit) -> None:
     kit.executor.later = True
     version = Version()
     kit.add(version, "patient", 1, deadline=30.0)
-    kit.add(version, "impatient", 2, deadline=0.0)
+    kit.add(version, "impatient", 2, deadline=0.01)
     await turn()
-    assert kit.executor.deadlines == [30.0]
+    assert kit.executor.deadlines == [pytest.approx(30.0, abs=1.0)]
     while not kit.ended:
         await turn()
     assert kit.ended["impatient"].outcome is Outcome.DEADLINE
@@ -201,3 +236,67 @@ async def test_an_answer_that_took_too_long_is_a_missed_deadline(kit: Kit) -> No
     kit.add(Version(), "a", 1, deadline=0.00001)
     await turn()
     assert kit.ended["a"].outcome is Outcome.DEADLINE
+
+
+async def test_bad_inputs_are_refused_and_the_others_run(kit: Kit) -> None:
+    version = Version()
+    kit.add(version, "a", 1)
+    kit.add(version, "bad", "x")
+    kit.add(version, "b", 2)
+    await turn()
+    assert version.heights == [2]
+    assert (kit.answer("a"), kit.answer("b")) == ([2], [4])
+    assert isinstance(kit.refused["bad"], InvalidInput)
+    assert "bad" not in kit.ended
+
+
+async def test_while_a_run_is_elsewhere_later_requests_wait_and_go_together(kit: Kit) -> None:
+    kit.executor.later = True
+    version = Version()
+    kit.add(version, "a", 1)
+    await turn()
+    for name, value in {"b": 2, "c": 3}.items():
+        kit.add(version, name, value)
+        await turn()
+    assert version.heights == [1]
+    kit.executor.kept.pop()()
+    await turn()
+    assert version.heights == [1, 2]
+    kit.executor.kept.pop()()
+    assert (kit.answer("b"), kit.answer("c")) == ([4], [6])
+
+
+async def test_two_runs_at_once_where_two_are_of_use(kit: Kit) -> None:
+    kit.executor.later, kit.executor.most = True, 2
+    version = Version()
+    for name in "abc":
+        kit.add(version, name, 1)
+        await turn()
+    assert version.heights == [1, 1]
+
+
+async def test_a_request_that_waits_too_long_is_answered_and_never_run(kit: Kit) -> None:
+    kit.executor.later = True
+    version = Version()
+    kit.add(version, "a", 1)
+    await turn()
+    kit.add(version, "impatient", 2, deadline=0.01)
+    while not kit.ended:
+        await turn()
+    assert kit.ended["impatient"].outcome is Outcome.DEADLINE
+    kit.executor.kept.pop()()
+    await turn()
+    assert version.heights == [1]
+
+
+async def test_nobody_waits_for_a_run_that_is_late(kit: Kit) -> None:
+    """It may hang: what comes then is handed on at once, and the executor says what it makes of it."""
+    kit.executor.later = True
+    version = Version()
+    kit.add(version, "hangs", 1, deadline=0.001)
+    await turn()
+    while not kit.ended:
+        await turn()
+    kit.add(version, "next", 2)
+    await turn()
+    assert version.heights == [1, 1]

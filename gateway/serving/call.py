@@ -1,0 +1,57 @@
+"""One request on its way, and each version's attempt to answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from msgspec import Struct
+
+from gateway.documents.policy import Fallback
+from gateway.execution.contract import Prepared
+from gateway.execution.executor import Run
+from gateway.journal.record import Prediction
+from gateway.routing.decide import Decision, Facts
+from gateway.serving.generation import Generation
+from gateway.serving.lane import Lane
+from gateway.serving.measure import Tally
+from gateway.serving.request import Answer, PredictRequest
+
+Done = Callable[[Answer | Exception], None]
+"""Told the answer, or why there is none."""
+
+
+class Call(Struct, eq=False):
+    """One request. started, expires: monotonic seconds. records: one for each attempt that has ended.
+
+    first: what shadows get. failed: how the first attempt failed. answered: what the caller gets, once there is
+    something. tally: of the newest attempt.
+    """
+
+    request: PredictRequest
+    generation: Generation
+    facts: Facts
+    flags: tuple[str, ...]
+    decision: Decision
+    started: float
+    expires: float
+    done: Done
+    records: list[Prediction]
+    fallbacks: Iterator[Fallback] | None = None
+    first: Prepared | None = None
+    failed: Run | None = None
+    answered: Run | None = None
+    tally: Tally | None = None
+
+
+class Attempt(Struct, eq=False):
+    """A version's turn at one call. prepared: set once the inputs are checked. is_over: it has ended, or is late.
+
+    is_watched: a timer ends it at its deadline.
+    """
+
+    call: Call
+    lane: Lane
+    decision: Decision
+    prepared: Prepared | None = None
+    is_over: bool = False
+    is_watched: bool = False

@@ -154,8 +154,9 @@ def _render(
     kind: Kind, detail: str, path: str, extras: Mapping[str, Any], headers: Mapping[str, str] | None
 ) -> Response:
     if path == "/v2" or path.startswith("/v2/"):
-        faults = "; ".join(f"{e['pointer']}: {e['detail']}" for e in extras.get("errors", ()) if e["pointer"])
-        text = detail if not faults or faults in detail else f"{detail} ({faults})"
+        untold = [e for e in extras.get("errors", ()) if e["pointer"] and e["detail"] not in detail]
+        faults = "; ".join(f"{e['pointer']}: {e['detail']}" for e in untold)
+        text = f"{detail} ({faults})" if faults else detail
         return json_response({"error": text}, kind.status, headers)
     content = {
         "type": f"urn:gateway:problem:{kind.slug}",

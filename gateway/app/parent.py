@@ -55,7 +55,7 @@ class _Child:
 
 def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT. Returns the exit code of the command."""
-    settings.data.mkdir(parents=True, exist_ok=True)
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)  # predictions and hashed tokens are nobody else's
     with _only_one(settings.data / "run"):
         _fresh(metrics_directory(settings))
         return _Parent(settings).run()

@@ -72,6 +72,14 @@ def _event_line(event: Any) -> str:
     return f"{when(data['time'])} {event['event']:<8} {data['model']}@{data['version']} {what}"
 
 
+def _handled(alert: dict[str, Any]) -> str:
+    """What people did about an alert."""
+    done = ["acknowledged"] if alert.get("acknowledged") else []
+    if until := alert.get("silenced_until"):
+        done.append(f"silent until {when(until)}")
+    return ", ".join(done)
+
+
 def _show_alerts(found: list[Any], as_json: bool) -> None:
     raised = [alert for one in found for alert in one["alerts"]]
     heads = ["id", "when", "version", "kind", "detector", "severity", "evidence", "what", "handled"]
@@ -85,7 +93,7 @@ def _show_alerts(found: list[Any], as_json: bool) -> None:
             alert.get("severity"),
             f"{alert.get('evidence', 0):.3g}",
             alert.get("message"),
-            "acknowledged" if alert.get("acknowledged") else "",
+            _handled(alert),
         ]
         for alert in raised
     ]

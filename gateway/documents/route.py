@@ -152,9 +152,7 @@ def keep_ownership(route: Route, before: Route) -> Route:
         canary.model_copy(update={"ranges": ranges}) for canary, ranges in zip(route.canaries, kept, strict=True)
     )
     known = Route.model_validate({**dict(route), "canaries": canaries})
-    whole = tuple(
-        canary.model_copy(update={"ranges": known.ownership[canary.version]}) for canary in known.canaries
-    )
+    whole = tuple(canary.model_copy(update={"ranges": known.ownership[canary.version]}) for canary in known.canaries)
     return Route.model_validate({**dict(known), "canaries": whole})
 
 

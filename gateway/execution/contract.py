@@ -35,6 +35,8 @@ _NUMBERS = frozenset({int, float})
 _WHOLE_NUMBERS = frozenset({int})
 _TEXTS = frozenset({str})
 _TRUTHS = frozenset({bool})
+_WHOLE = 2.0**63
+"""Whole numbers beyond it are kept as floating point: a journal record holds 64-bit integers only."""
 
 
 class Prepared(Struct, frozen=True):
@@ -82,7 +84,7 @@ class Contract:
         self.columns = tuple(_column(feature, inputs[feature.input], handling) for feature in manifest.features)
         self._names = [feature.name for feature in manifest.features]
         self._known = frozenset(self._names)
-        self._checks = [(c.types, c.low, c.high, c.categories) for c in self.columns]
+        self._checks = [(c.types, *_plain_range(c), c.categories) for c in self.columns]
         self._take = _taker(self._names)
         self._parts = [_Part(tensor, columns_of(tensor, manifest), self.columns) for tensor in manifest.inputs]
         single = self._parts[0] if len(self._parts) == 1 else None
@@ -246,7 +248,7 @@ class Contract:
             tensors[name] = array
         if faults:
             raise _refused(faults)
-        return Prepared(tensors, _rows_of(self.manifest.inputs, tensors), dict(inputs))
+        return Prepared(tensors, _rows_of(self.manifest.inputs, tensors), _written(inputs, tensors))
 
 
 def _bounds(columns: Sequence[Column]) -> tuple[list[float] | None, list[float]]:
@@ -316,7 +318,8 @@ class _Sorter:
             return self._non_finite(column, value, pointer)
         if column.is_integer and type(value) is float:
             value = int(value)
-        return self._in_range(column, self._known_category(column, value, pointer), pointer)
+        judged = self._in_range(column, self._known_category(column, value, pointer), pointer)
+        return float(judged) if type(judged) is int and not column.is_integer and abs(judged) >= _WHOLE else judged
 
     def _missing(self, column: Column, pointer: str, handling: FieldHandling) -> Any:
         if column.absent is None:
@@ -401,6 +404,13 @@ def _column(feature: Feature, tensor: Tensor, handling: Inputs) -> Column:
     )
 
 
+def _plain_range(column: Column) -> tuple[float | None, float | None]:
+    """The range in which a value needs no second look."""
+    if column.low is None or column.high is None or column.is_integer:
+        return column.low, column.high
+    return max(column.low, -_WHOLE), min(column.high, math.nextafter(_WHOLE, 0.0))
+
+
 def _rounded(limit: float, datatype: Datatype, outer: Callable[[float, float], float]) -> float:
     """The limit as the datatype holds it, if that is wider: 0.7 is inside a range that begins at 0.7 in FP32 too."""
     bound = float(np.finfo(datatype.numpy).max)
@@ -468,6 +478,12 @@ def _non_finite_flags(tensors: Tensors) -> tuple[str, ...]:
     floats = [array for array in tensors.values() if array.dtype.kind == "f" and not np.isfinite(array).all()]
     flags = {"missing": np.isnan, "out_of_range": np.isinf}
     return tuple(flag for flag, is_such in flags.items() if any(is_such(array).any() for array in floats))
+
+
+def _written(inputs: dict[str, Any], tensors: Tensors) -> dict[str, Any]:
+    """The caller's own lists for the journal; of a tensor with whole numbers that it can not hold, the tensor's."""
+    huge = {name: a for name, a in tensors.items() if a.dtype.kind == "f" and (np.abs(a) >= _WHOLE).any()}
+    return dict(inputs) | _lists(huge)
 
 
 def _refused(faults: Sequence[Fault]) -> InvalidInput:

@@ -122,6 +122,7 @@ class MonitorLoop:
         if self._state is None:
             self._offset, body = await self._stores.joins.checkpoint()
             self._state = read_state(body)
+            await self._known.of(_remembered(self._state))
         batch = await self._stores.traffic.read(self._offset, self._block)
         if batch.entries:
             context = await self._context(batch.entries)
@@ -224,6 +225,11 @@ def _versions_of(entries: Iterable[Entry[TrafficRecord]], waiting: Iterable[Wait
     for one in waiting:
         found |= {VersionId(ModelName(one.model), answer[0]) for answer in one.answers}
     return {version for version in found if version.number > 0}
+
+
+def _remembered(state: MonitorState) -> set[VersionId]:
+    """Every version that a checkpoint has figures of: a summary shows also those that answer no more."""
+    return {VersionId(ModelName(model), number) for model in state.models for number in state.of(model).judged}
 
 
 class _Versions:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -88,11 +88,12 @@ def log_loss(truth: str, probabilities: Any, spec: PredictionSpec) -> float | No
 
 
 def live(version: int, role: str, tally: Tally, spec: PredictionSpec | None) -> Live:
-    """The figures of one version in one role."""
+    """The figures of one version in one role. spec: how its answers are read; None when the registry has lost it."""
     newest = tally.tail[-ROLLING:]
-    if spec is not None and spec.kind == "class":
-        metrics = _class_metrics(((t, p, n) for t, row in tally.confusion.items() for p, n in row.items()), spec)
-        rolling = _class_metrics(((truth, said, 1) for truth, said, _ in newest), spec)
+    if tally.confusion or (spec is not None and spec.kind == "class"):  # the rows say it also without a manifest
+        classes = spec.classes if spec is not None else ()
+        metrics = _class_metrics(((t, p, n) for t, row in tally.confusion.items() for p, n in row.items()), classes)
+        rolling = _class_metrics(((truth, said, 1) for truth, said, _ in newest), classes)
         if tally.scored:
             metrics["log_loss"] = tally.log_loss / tally.scored
         surprises = [one for _, _, one in newest if one is not None]
@@ -114,9 +115,9 @@ def live(version: int, role: str, tally: Tally, spec: PredictionSpec | None) -> 
     )
 
 
-def _class_metrics(rows: Iterable[tuple[str, str, int]], spec: PredictionSpec) -> dict[str, float]:
+def _class_metrics(rows: Iterable[tuple[str, str, int]], classes: Sequence[Any]) -> dict[str, float]:
     river = importlib.import_module("river.metrics")
-    positive = category(spec.classes[-1]) if len(spec.classes) == 2 else None
+    positive = category(classes[-1]) if len(classes) == 2 else None
     accuracy, f1 = river.Accuracy(), river.MacroF1() if positive is None else river.F1()
     counted = False
     for truth, said, count in rows:

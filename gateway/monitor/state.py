@@ -103,6 +103,11 @@ class ModelState(Struct):
     answered_rows: int = 0
     labelled_rows: int = 0
 
+    @property
+    def judged(self) -> set[int]:
+        """The versions that have a tally."""
+        return {int(key.partition("/")[0]) for key in self.tallies}
+
 
 class MonitorState(Struct, frozen=True):
     """The whole monitor: the encoded `ModelState` of each model, so that a fold opens only those it touches.

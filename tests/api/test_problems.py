@@ -57,6 +57,14 @@ def test_fields_of_an_error_become_fields_of_the_problem() -> None:
     assert [fault["detail"] for fault in problem["errors"]] == ["a", "b"]
 
 
+def test_under_v2_nothing_is_told_twice() -> None:
+    """The sentence often names the place already."""
+    made = response_for(
+        errors.InvalidInput("/inputs/0 is wrong", [Fault("/inputs/0", "is wrong")]), "/v2/models/m/infer"
+    )
+    assert json.loads(bytes(made.body)) == {"error": "/inputs/0 is wrong"}
+
+
 def test_under_v2_the_places_are_part_of_the_text() -> None:
     made = response_for(errors.InvalidInput("no", [Fault("/inputs/0", "is wrong")]), "/v2/models/m/infer")
     assert json.loads(bytes(made.body)) == {"error": "no (/inputs/0: is wrong)"}

@@ -210,6 +210,19 @@ def test_the_policy_may_differ_by_feature() -> None:
     assert set(faults({**GOOD, "price": 3.0, "demand": 1000}, TABLE, handling)) == {"/inputs/demand"}
 
 
+@pytest.mark.parametrize("handling", [FLAG, CLIP])
+def test_whole_numbers_of_any_length_can_be_written_down(handling: Inputs) -> None:
+    """JSON knows no largest integer, a journal record does: what the model takes as floating point is kept as that."""
+    for huge in (2**63, 2**64, -(2**63) - 1, 10**30):
+        for inputs, manifest in (
+            ([0.5, huge, 1], TABLE), ([0.5, 1, huge], TABLE), ({**HOME, "price": huge}, COLUMNS),
+            ({"image": [[[1, 2], [3, huge]]], "scale": [1]}, BARE),
+        ):  # fmt: skip
+            rows = [inputs] if isinstance(inputs, list) else inputs
+            prepared = prepare_records(rows, manifest, handling)
+            assert msgspec.msgpack.encode(prepared.values)
+
+
 def test_each_flag_is_given_once() -> None:
     rows = [{**GOOD, "price": 3.0}, {**GOOD, "price": 4.0, "day": 7}, GOOD]
     assert prepare_records(rows, TABLE, FLAG).flags == ("out_of_range", "unseen_category")

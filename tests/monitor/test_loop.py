@@ -17,7 +17,7 @@ from gateway.documents.store import ABSENT, monitoring_name, policy_name
 from gateway.errors import DocumentNotFound, JournalUnavailable
 from gateway.journal.join import Early, LabelledRow, WaitingPrediction
 from gateway.journal.journal import START, Offset
-from gateway.journal.record import Alert, TrafficRecord
+from gateway.journal.record import Alert, Prediction, TrafficRecord
 from gateway.monitor.loop import MonitorLoop
 from gateway.names import ModelName
 from gateway.registry.package import write_package
@@ -89,6 +89,11 @@ def drifting() -> list[TrafficRecord]:
     return list(traffic(rows, labels))
 
 
+def answers(count: int) -> list[Prediction]:
+    rows, _ = sea(count, count, seed=5)
+    return [one for one in traffic(rows) if isinstance(one, Prediction)]
+
+
 async def test_traffic_becomes_alerts_labelled_rows_and_a_summary(place: Place) -> None:
     await place.publish()
     records = drifting()
@@ -122,6 +127,26 @@ async def test_a_loop_started_again_goes_on_where_the_last_one_committed(place: 
     await drain(again.loop())
     assert cut == [alert.id for alert in await again.alerts()]
     assert len(set(cut)) == len(cut)
+
+
+async def test_a_loop_started_again_shows_versions_that_answer_no_more(place: Place) -> None:
+    """After a restart the traffic names only the versions of today; the figures of yesterday's are shown as before."""
+    await place.publish()
+    place.write(drifting())
+    first = place.loop()
+    await drain(first)
+    place.clock.advance(1.0)
+    await first.step()
+    before = (await place.monitoring()).live
+    place.write([msgspec.structs.replace(one, id=f"new-{one.id}", version=2, contract=2) for one in answers(3)])
+    second = place.loop()
+    await drain(second)
+    place.clock.advance(1.0)
+    await second.step()
+    shown = {one.version: one for one in (await place.monitoring()).live}
+    assert [shown[1]] == before
+    assert "f1" in shown[1].rolling
+    assert shown[2].predictions == 3
 
 
 class DyingIndex:

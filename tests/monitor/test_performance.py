@@ -75,3 +75,11 @@ def test_the_tail_is_bounded_and_survives_the_checkpoint() -> None:
         tally.add_label(1, 1, [0.1, 0.9], BINARY)
     assert len(tally.tail) <= 2 * ROLLING
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(tally), type=Tally) == tally
+
+
+def test_classes_are_classes_also_when_the_manifest_is_gone() -> None:
+    """A summary shows versions that answer no more; one whose package was lost must not stop the monitor."""
+    tally = Tally()
+    for label, said in [("a", "a"), ("b", "a"), ("c", "c"), ("a", "a")]:
+        tally.add_label(label, said, None, THREE)
+    assert live(1, "champion", tally, None).metrics == live(1, "champion", tally, THREE).metrics

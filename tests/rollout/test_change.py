@@ -97,6 +97,21 @@ async def test_a_change_among_loaded_versions_is_not_prepared(world: World) -> N
     assert proposal_name(MODEL) not in world.config.documents
 
 
+async def test_a_roll_back_is_acknowledged_when_the_last_live_process_reports_it(world: World) -> None:
+    """Invariant 7: until then it may still send requests to the version that goes."""
+    await world.set_route(**with_weights(world.route, {2: 5}).model_dump())
+    before = world.revision
+    await world.renew("g1", revision=before)
+    change = asyncio.create_task(world.writer.change(MODEL, before, with_weights(world.route, {2: 0}), AUDIT))
+    for _ in range(20):
+        await world.renew("g1", revision=before)
+        await asyncio.sleep(0)
+    assert world.revision > before
+    assert not change.done()
+    await world.renew("g1", revision=world.revision)
+    assert (await change).accepted == ["g1"]
+
+
 async def test_the_acknowledgement_ends_with_the_lease_of_a_silent_process(world: World) -> None:
     """One second: then it serves no challengers any more, by its own rule."""
     await world.set_route(**with_weights(world.route, {2: 5}).model_dump())

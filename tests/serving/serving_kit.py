@@ -93,14 +93,14 @@ class Kit:
         self.loaded[manifest.number] = FakeVersion(manifest)
         return cast(LoadedVersion, self.loaded[manifest.number])
 
-    async def publish(self, count: int = 1) -> None:
+    async def publish(self, count: int = 1, features: str = "ab") -> None:
         for _ in range(count):
             package = self.directory / f"package{len(await self.stores.registry.versions(MODEL)) + 1}"
             draft = Manifest(
                 model=MODEL,
                 inputs=(Tensor(name="X", datatype="FP32", shape=(-1, 2)),),
                 outputs=(Tensor(name="label", datatype="INT64", shape=(-1,)),),
-                features=tuple(Feature(name=name, input="X", position=n) for n, name in enumerate("ab")),
+                features=tuple(Feature(name=name, input="X", position=n) for n, name in enumerate(features)),
                 prediction=PredictionSpec(output="label", kind="class"),
             )
             write_package(package, package.name.encode(), draft)

@@ -74,6 +74,17 @@ async def test_a_route_that_can_not_be_loaded_keeps_the_last_good_generation(kit
     assert kit.serving.readiness() == (True, [])
 
 
+async def test_a_route_is_taken_whole_or_not_at_all(kit: Kit) -> None:
+    """The new champion loads, its canary does not: half a route would be one that nobody wrote."""
+    await kit.publish(3)
+    good = await kit.route(Route(champion=1))
+    kit.broken.add(2)
+    await kit.route(Route(champion=3, canaries=(Canary(version=2, weight=5),)))
+    assert kit.reports[-1].revision == good
+    assert (await kit.ask()).version == 1
+    assert not kit.is_loaded(3)
+
+
 async def test_a_fresh_process_serves_what_it_can(kit: Kit) -> None:
     """A challenger that does not load costs the challenger, not the start."""
     await kit.publish(3)

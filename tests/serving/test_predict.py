@@ -112,6 +112,19 @@ async def test_a_failing_shadow_fails_nobody(kit: Kit) -> None:
     assert [record.outcome for record in await kit.predictions()] == [Outcome.OK, Outcome.ERROR]
 
 
+async def test_a_shadow_of_another_contract_does_not_end_the_others(kit: Kit) -> None:
+    """It can not read the record: that copy is dropped, and the next shadow runs."""
+    await kit.publish()
+    await kit.publish(features="ac")
+    await kit.publish()
+    await kit.route(Route(champion=1, shadows=(Shadow(version=2), Shadow(version=3))))
+    assert (await kit.ask()).version == 1
+    await kit.shadows_done()
+    assert [(record.version, record.role) for record in await kit.predictions()] == [
+        (1, Role.CHAMPION), (3, Role.SHADOW),
+    ]  # fmt: skip
+
+
 async def test_shadow_copies_beyond_the_bound_are_dropped(tmp_path: Path, clock: ManualClock) -> None:
     """The queue of three is full: later copies are dropped, the answers come all the same."""
     kit = Kit(tmp_path, clock)

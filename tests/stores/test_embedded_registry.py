@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,15 @@ async def test_a_publish_cut_at_any_step_leaves_no_version_or_a_whole_one(
         pytest.fail("the publish never came to its end")
     assert outcomes == {1, 2}
     assert step > 15
+
+
+async def test_a_version_removed_by_hand_leaves_its_number_unused(tmp_path: Path) -> None:
+    """Invariant 4: journal and audit go on naming it."""
+    registry = DirectoryRegistry(tmp_path / "registry", SystemClock())
+    for seed in (1, 2):
+        await registry.publish(package(tmp_path / str(seed), seed))
+    shutil.rmtree(tmp_path / "registry" / ELECTRICITY / "1")
+    assert str(await registry.publish(package(tmp_path / "3", 3))) == "electricity@3"
 
 
 async def test_old_leftovers_are_swept_and_young_ones_left_alone(tmp_path: Path) -> None:

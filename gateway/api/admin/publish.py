@@ -85,7 +85,7 @@ async def publish(
 def draft_of(model: ModelName, upload: Upload, now: float) -> tuple[Manifest, bytes | None]:
     """The manifest as far as the publisher knows it, and the reference. Pure. Raises InvalidInput, InvalidConfig.
 
-    Only the retraining supervisor publishes what a job made: an upload can not claim to be that, nor to answer an alert.
+    Only the supervisor publishes what a job made: an upload can not claim to be that, nor to answer an alert.
     """
     given = {"model": model, **upload.manifest}
     try:
@@ -183,13 +183,22 @@ async def read_upload(request: Request, settings: Settings) -> Upload:
     return upload_of(parts)
 
 
+def _manifest_in(content: bytes) -> dict[str, Any]:
+    try:
+        manifest = strict(content)
+    except InvalidInput as error:
+        faults = [Fault(f"/manifest{fault.pointer}", fault.detail) for fault in error.faults]
+        raise InvalidInput(f"/manifest: {error}", faults) from None
+    if not isinstance(manifest, dict):
+        raise _bad("/manifest", "must be a JSON object")
+    return manifest
+
+
 def upload_of(parts: dict[str, tuple[bytes, str]]) -> Upload:
     """The upload in parts of (content, file name). Raises InvalidInput."""
     if not parts.get("model", (b"", ""))[0]:
         raise _bad("part model", "is required: the ONNX file")
-    manifest = strict(parts["manifest"][0]) if "manifest" in parts else {}
-    if not isinstance(manifest, dict):
-        raise _bad("/manifest", "must be a JSON object")
+    manifest = _manifest_in(parts["manifest"][0]) if "manifest" in parts else {}
     reference, sample = None, None
     if "reference" in parts:
         content, file_name = parts["reference"]

@@ -6,6 +6,7 @@ import msgspec
 from starlette.responses import Response
 
 from gateway.api.admin.call import Asked, Call, tagged
+from gateway.api.admin.state import versions_of
 from gateway.documents.parse import validate
 from gateway.documents.route import Route, read_route
 from gateway.documents.store import route_name
@@ -47,6 +48,7 @@ async def set_weights(asked: Asked) -> Response:
         if not 0 <= weight <= 100:
             raise _bad(f"/weights/{number}", "must be 0 to 100 percent")
     expected = asked.optional_if_match()
+    await versions_of(asked.ports, asked.model)
     done = await asked.operations.set_weights(asked.model, weights, body.reason, asked.actor, expected)
     return await _changed(asked, done)
 

@@ -107,6 +107,7 @@ def test_number_and_time_are_never_the_publishers() -> None:
         ({"model": ("model.onnx", model()[:-20])}, 422, "ONNX"),
         (parts(manifest=("manifest.json", b"{")), 400, "JSON"),
         (parts(manifest=("manifest.json", b"[]")), 400, "/manifest"),
+        (parts(manifest=("manifest.json", b"{")), 400, "/manifest"),
         (parts(manifest=manifest(features=[{"nam": "a"}])), 400, "name"),
         (parts(manifest=manifest(features=[{"name": "a"}])), 422, "2 columns"),
         (parts(manifest=manifest(model="other")), 400, "/manifest/model"),

@@ -142,6 +142,12 @@ async def test_bad_weights_are_400_and_change_nothing(admin: httpx.AsyncClient, 
     assert await etag(admin, ROUTE) == before
 
 
+async def test_weights_of_an_unknown_model_are_404(admin: httpx.AsyncClient) -> None:
+    answer = await admin.post("/admin/models/nobody/weights", json={"weights": {"2": 10}})
+    assert answer.status_code == 404
+    assert "nobody" in answer.json()["detail"]
+
+
 async def test_weights_that_make_no_route_are_refused(admin: httpx.AsyncClient) -> None:
     for weights in ({"1": 50}, {"2": 60, "3": 60}):
         assert (await admin.post(WEIGHTS, json={"weights": weights})).status_code == 400

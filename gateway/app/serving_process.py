@@ -56,7 +56,7 @@ async def serve(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
     loading = low_priority_threads()
     executor = Isolation(inside, Conditions(stores.config), clock, loading, settings.admission_bytes)
     shadows = Shadows(tee, executor, settings.shadow_queue)
-    serving = Serving(tee, executor, clock, shadows, TokenCheck(stores.config, clock))
+    serving = Serving(tee, executor, clock, shadows, TokenCheck(stores.config, clock, settings.workers))
     lease = Lease(stores.config, serving, clock, spec.name, os.getpid())
     pickup = Pickup(
         stores.config,

@@ -18,7 +18,7 @@ import onnx
 from gateway.errors import CorruptPackage, ExecutionError, InvalidInput
 from gateway.execution.finding import Findings
 from gateway.execution.inspection import class_labels, known_texts, parse, printable, reasons_against, repaired
-from gateway.execution.joining import rows_to_join
+from gateway.execution.joining import try_joining
 from gateway.execution.session import OUT_OF_MEMORY, classes_of_maps, open_session, run_session, warm_up_rows_of
 from gateway.execution.signature import (
     Described,
@@ -87,9 +87,14 @@ def _smoke(session: Any, parsed: onnx.ModelProto, draft: Manifest, rows: Rows) -
     seen = [_as_seen(output, arrays.get(output.name)) for output in outputs]
     prediction = read_prediction(draft.prediction, seen, zipmap, known)
     known_rows = rows or warmup
-    least_rows = rows_to_join(session, names, manifest, known_rows)
+    joining = try_joining(session, names, manifest, known_rows)
     return msgspec.structs.replace(
-        manifest, outputs=outputs, prediction=prediction, joins=least_rows > 0, least_rows=max(1, least_rows)
+        manifest,
+        outputs=outputs,
+        prediction=prediction,
+        joins=joining.least_rows > 0,
+        least_rows=max(1, joining.least_rows),
+        join_difference=joining.difference,
     ), warmup
 
 

@@ -186,8 +186,7 @@ def _malformed(body: bytes, text: str) -> InvalidInput:
     token = re.match(
         rb"\s*(-?(?:NaN|Infinity|nan|inf\w*))", body[offset - 1 if body[offset - 1 : offset] == b"-" else offset :]
     )
-    keys = re.findall(rb'"((?:[^"\\]|\\.){1,100})"\s*:', body[:offset])
-    pointer = "/" + keys[-1].decode("utf-8", "replace") if keys else ""
+    pointer = _pointer_at(body, offset)
     if token:
         detail = f"{token[1].decode()} is not JSON; send null where the contract allows a missing value"
     elif not body.strip():
@@ -197,6 +196,41 @@ def _malformed(body: bytes, text: str) -> InvalidInput:
     else:
         detail = f"not JSON at byte {offset}"
     return InvalidInput(f"the body is not valid JSON: {detail}", [Fault(pointer, detail)])
+
+
+_TOKEN = re.compile(rb'"(?:[^"\\]+|\\.)*"?|[{}\[\],:]', re.DOTALL)
+"""What structures a JSON text. A text that is not closed is a token too: nothing is ever scanned twice."""
+
+_MOST_SCANNED_BYTES = 200_000
+
+
+def _pointer_at(body: bytes, offset: int) -> str:
+    """The JSON pointer of the value in which this byte stands; empty far into a long body: answers stay quick."""
+    if offset > _MOST_SCANNED_BYTES:
+        return ""
+    path: list[str | int] = []  # one step for each open object (its newest key) and array (its place)
+    newest = b""
+    for found in _TOKEN.finditer(body, 0, offset):
+        token = found[0]
+        if token in (b"{", b"["):
+            path.append("" if token == b"{" else 0)
+        elif token in (b"}", b"]"):
+            del path[-1:]
+        elif token == b"," and path and isinstance(path[-1], int):
+            path[-1] += 1
+        elif token == b":" and path:
+            path[-1] = _escape(_key(newest))
+        elif token.startswith(b'"'):
+            newest = token
+    return "".join(f"/{step}" for step in path if step != "")
+
+
+def _key(token: bytes) -> str:
+    """The text of a JSON string that may be broken itself."""
+    try:
+        return str(json.loads(token))
+    except ValueError:
+        return token.strip(b'"').decode("utf-8", "replace")
 
 
 def _invalid(body: bytes, text: str) -> InvalidInput:

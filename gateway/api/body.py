@@ -145,11 +145,16 @@ def check_keys(body: bytes, keys: int) -> None:
 def strict(body: bytes) -> Any:
     """The decoded body of any shape. Raises InvalidInput: duplicate keys, NaN, numbers out of range, depth."""
     try:
-        value = json.loads(body, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        text = body.decode("utf-8-sig")
+        value = json.loads(text, object_pairs_hook=_unique, parse_int=_whole, parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        raise InvalidInput("the body is not UTF-8", [Fault("", "must be JSON in UTF-8")]) from None
+    except json.JSONDecodeError as error:
+        raise _malformed(body, f"(byte {len(text[: error.pos].encode())})") from None
     except RecursionError:
         raise InvalidInput("the body is nested too deep", [Fault("", f"at most {DEPTH} levels")]) from None
-    except ValueError as error:
-        raise _malformed(body, str(error)) from None
+    except ValueError:
+        raise _malformed(body, f"(byte {_first_constant(body)})") from None
     _check_depth(value, DEPTH)
     return value
 
@@ -169,6 +174,12 @@ def _refuse_constant(token: str) -> Any:
     raise ValueError(f"{token} is not JSON")
 
 
+def _first_constant(body: bytes) -> int:
+    """Where the first NaN or Infinity stands that is no part of a text."""
+    found = (match.start() for match in _TEXT_OR_CONSTANT.finditer(body) if not match[0].startswith(b'"'))
+    return next(found, len(body))
+
+
 def _check_depth(value: Any, left: int) -> None:
     if left < 0:
         raise InvalidInput("the body is nested too deep", [Fault("", f"at most {DEPTH} levels")])
@@ -181,8 +192,8 @@ def _check_depth(value: Any, left: int) -> None:
 
 
 def _malformed(body: bytes, text: str) -> InvalidInput:
-    found = re.search(r"\((?:byte|char) (\d+)\)|\(char (\d+)\)", text)
-    offset = int(found[1] or found[2]) if found else len(body)
+    found = re.search(r"\(byte (\d+)\)", text)
+    offset = int(found[1]) if found else len(body)
     token = re.match(
         rb"\s*(-?(?:NaN|Infinity|nan|inf\w*))", body[offset - 1 if body[offset - 1 : offset] == b"-" else offset :]
     )
@@ -201,6 +212,7 @@ def _malformed(body: bytes, text: str) -> InvalidInput:
 _TOKEN = re.compile(rb'"(?:[^"\\]+|\\.)*"?|[{}\[\],:]', re.DOTALL)
 """What structures a JSON text. A text that is not closed is a token too: nothing is ever scanned twice."""
 
+_TEXT_OR_CONSTANT = re.compile(rb'"(?:[^"\\]+|\\.)*"?|-?(?:NaN|Infinity)', re.DOTALL)
 _MOST_SCANNED_BYTES = 200_000
 
 

@@ -165,7 +165,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         name = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise InvalidInput(
-            f"the key {name[:100]!r} stands twice", [Fault(f"/{name[:100]}", "stands twice in one object")]
+            f"the key {name[:100]!r} stands twice", [Fault(f"/{_escape(name)}", "stands twice in one object")]
         )
     return value
 
@@ -250,7 +250,7 @@ def _invalid(body: bytes, text: str) -> InvalidInput:
     unknown = re.search(r"(?:unknown|missing required) field `(.+)`", what)
     pointer = _pointer(body, path.rstrip("`"), what)
     if unknown:
-        pointer += f"/{unknown[1]}"
+        pointer += f"/{_escape(unknown[1])}"
     detail = _plain(what)
     return InvalidInput(f"{pointer or 'the body'}: {detail}", [Fault(pointer, detail)])
 

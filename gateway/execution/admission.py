@@ -192,6 +192,7 @@ def _with_signature(draft: Manifest, findings: Findings) -> Manifest:
         joins=found.joins,
         least_rows=min(max(1, found.least_rows), 2),
         join_difference=_number(found.join_difference),
+        memory_bytes=max(0, found.memory_bytes),
         card=draft.card if findings.model is None else {**draft.card, "repaired": REPAIRED},
     )
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+import resource
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -47,12 +49,19 @@ def examine(model: bytes, draft: Manifest, reference: bytes | None) -> Findings:
     if reasons := reasons_against(parsed):
         return Findings(reasons=tuple(reasons))
     try:
+        before = resident_bytes()
         session, changed = _open(model, parsed)
         rows = warm_up_rows_of({} if reference is None else {REFERENCE_FILE: reference})
         manifest, warmup = _smoke(session, parsed, draft, rows)
     except (Refusal, CorruptPackage) as error:
         return Findings(reasons=(str(error),))
+    manifest = msgspec.structs.replace(manifest, memory_bytes=max(0, resident_bytes() - before))
     return Findings(manifest=manifest, model=changed, warmup=warmup)
+
+
+def resident_bytes() -> int:
+    """What this process holds in memory now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def _open(model: bytes, parsed: onnx.ModelProto) -> tuple[Any, bytes | None]:

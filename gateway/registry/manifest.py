@@ -103,6 +103,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
         runtime makes a vector product, which rounds differently: with two rows, joined and alone are the same again.
     join_difference: the largest |joined - alone| / (1 + |alone|) that admission saw, for policies that accept one;
         None: not compared, or different in more than fractions.
+    memory_bytes: by how much the process of the check grew when it loaded the model and ran it; 0: not measured.
     example: the publisher's inputs for a model that runs neither on zeros nor on ones and has no rows (a reference);
         used by admission and warm-up.
     """
@@ -125,6 +126,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     joins: bool = False
     least_rows: int = 1
     join_difference: float | None = None
+    memory_bytes: int = 0
     example: tuple[Example, ...] = ()
 
     @property

@@ -122,3 +122,10 @@ class Generation:
             self.versions = {}
             for slot in self._slots:
                 self._shelf.give_back(slot)
+
+
+def is_last_good(generation: Generation | None, number: int) -> bool:
+    """True when this version is the champion and no loaded `previous` could take its place. Pure."""
+    if generation is None or generation.snapshot.champion != number:
+        return False
+    return generation.snapshot.route.previous not in generation.versions

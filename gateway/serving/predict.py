@@ -161,6 +161,8 @@ class Serving:
             raise ModelNotFound(f"name a model: served are {names}")
         found = self.generations.get(ModelName(model))
         if found is None:
+            if refusal := self.refusals.get(ModelName(model)):
+                raise Unavailable(f"model {model} has no version that may answer: {refusal}")
             raise ModelNotFound(f"model {model[:100]!r} is not served here")
         return found
 
@@ -207,7 +209,8 @@ class Serving:
             if ended.outputs is not None:
                 self._turn.add(call.records, partial(self._written, call, ended.outputs))
             else:
-                call.failed = call.failed or ended
+                if call.failed is None or call.failed.is_lost:
+                    call.failed = ended
                 self._fall_back(call)
         except Exception as error:  # noqa: BLE001 - whatever fails here, the caller gets an answer
             self._leave(call, error)
@@ -318,4 +321,6 @@ def _rescue(call: _Call) -> Decision | None:
 def _failure(ended: Run) -> GatewayError:
     if ended.outcome is Outcome.DEADLINE:
         return DeadlineExceeded("the deadline passed before the model answered", retry_after_seconds=1.0)
+    if ended.is_lost:
+        return Unavailable(ended.error)
     return ExecutionError(ended.error or "the model failed on these inputs")

@@ -12,7 +12,7 @@ ARGS    ?=
 UV      ?= uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format loadtest bench conformance lock clean
+.PHONY: help setup demo test check format loadtest bench scenarios conformance lock clean
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' Makefile | expand -t 18
@@ -66,6 +66,9 @@ loadtest: setup  ## start a gateway and put load on it, headless
 # The peers are installed into .bench/ when they are first measured, each in an environment of its own.
 bench: setup  ## measure the gateway beside bare floors and its peers; ARGS=--quick takes about a minute
 	@exec $(RUN) -m loadtests.bench $(ARGS)
+
+scenarios: setup  ## measure swaps, bad neighbours, overload, slow clients and memory; ARGS="overload --quick"
+	@exec $(RUN) -m loadtests.scenarios $(ARGS)
 
 # Stock clients and the ONNX backend suite's files live in an environment of their own; the gateway runs from .venv.
 .conformance/.packages: requirements/conformance.txt $(VENV)/.packages

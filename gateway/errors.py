@@ -6,6 +6,7 @@ GatewayError
     ModelNotFound         no such model is served
     VersionNotLoaded      a pinned version is not loaded here
     PayloadTooLarge       the body is over its limit
+    QuotaExceeded         a client asks more often than its token allows; carries who, what and retry_after_seconds
   Unavailable             try again; carries retry_after_seconds
     DeadlineExceeded      the answer was not ready in time
   ExecutionError          the model failed on these inputs
@@ -63,6 +64,18 @@ class VersionNotLoaded(RequestError):
 
 class PayloadTooLarge(RequestError):
     """The body is over its limit."""
+
+
+class QuotaExceeded(RequestError):
+    """The client's token allows fewer requests; `client` is its name. Try again after `retry_after_seconds`."""
+
+    def __init__(self, client: str, requests_per_second: float, burst: float, retry_after_seconds: float) -> None:
+        quota = f"{requests_per_second:g} requests a second, {burst:g} at once"
+        super().__init__(f"client {client} is over the quota of its token: {quota}")
+        self.client = client
+        self.requests_per_second = requests_per_second
+        self.burst = burst
+        self.retry_after_seconds = retry_after_seconds
 
 
 class Unavailable(GatewayError):

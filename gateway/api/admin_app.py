@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from gateway.api.admin import job, model, monitoring, policy, publish, repository, rollout, route, trail
+from gateway.api.admin import job, model, monitoring, policy, publish, repository, rollout, route, token, trail
 from gateway.api.admin.call import Call, routes_of
 from gateway.api.control import ControlPorts
 from gateway.api.metrics_page import metrics_calls
@@ -26,6 +26,7 @@ CALLS: tuple[Call, ...] = (
     *monitoring.CALLS,
     *trail.CALLS,
     *repository.CALLS,
+    *token.CALLS,
 )
 """Every call that needs a token."""
 

@@ -145,11 +145,16 @@ def check_keys(body: bytes, keys: int) -> None:
 def strict(body: bytes) -> Any:
     """The decoded body of any shape. Raises InvalidInput: duplicate keys, NaN, numbers out of range, depth."""
     try:
-        value = json.loads(body, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        text = body.decode("utf-8-sig")
+        value = json.loads(text, object_pairs_hook=_unique, parse_int=_whole, parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        raise InvalidInput("the body is not UTF-8", [Fault("", "must be JSON in UTF-8")]) from None
+    except json.JSONDecodeError as error:
+        raise _malformed(body, f"(byte {len(text[: error.pos].encode())})") from None
     except RecursionError:
         raise InvalidInput("the body is nested too deep", [Fault("", f"at most {DEPTH} levels")]) from None
-    except ValueError as error:
-        raise _malformed(body, str(error)) from None
+    except ValueError:
+        raise _malformed(body, f"(byte {_first_constant(body)})") from None
     _check_depth(value, DEPTH)
     return value
 
@@ -160,13 +165,19 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         name = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise InvalidInput(
-            f"the key {name[:100]!r} stands twice", [Fault(f"/{name[:100]}", "stands twice in one object")]
+            f"the key {name[:100]!r} stands twice", [Fault(f"/{_escape(name)}", "stands twice in one object")]
         )
     return value
 
 
 def _refuse_constant(token: str) -> Any:
     raise ValueError(f"{token} is not JSON")
+
+
+def _first_constant(body: bytes) -> int:
+    """Where the first NaN or Infinity stands that is no part of a text."""
+    found = (match.start() for match in _TEXT_OR_CONSTANT.finditer(body) if not match[0].startswith(b'"'))
+    return next(found, len(body))
 
 
 def _check_depth(value: Any, left: int) -> None:
@@ -181,13 +192,12 @@ def _check_depth(value: Any, left: int) -> None:
 
 
 def _malformed(body: bytes, text: str) -> InvalidInput:
-    found = re.search(r"\((?:byte|char) (\d+)\)|\(char (\d+)\)", text)
-    offset = int(found[1] or found[2]) if found else len(body)
+    found = re.search(r"\(byte (\d+)\)", text)
+    offset = int(found[1]) if found else len(body)
     token = re.match(
         rb"\s*(-?(?:NaN|Infinity|nan|inf\w*))", body[offset - 1 if body[offset - 1 : offset] == b"-" else offset :]
     )
-    keys = re.findall(rb'"((?:[^"\\]|\\.){1,100})"\s*:', body[:offset])
-    pointer = "/" + keys[-1].decode("utf-8", "replace") if keys else ""
+    pointer = _pointer_at(body, offset)
     if token:
         detail = f"{token[1].decode()} is not JSON; send null where the contract allows a missing value"
     elif not body.strip():
@@ -199,12 +209,48 @@ def _malformed(body: bytes, text: str) -> InvalidInput:
     return InvalidInput(f"the body is not valid JSON: {detail}", [Fault(pointer, detail)])
 
 
+_TOKEN = re.compile(rb'"(?:[^"\\]+|\\.)*"?|[{}\[\],:]', re.DOTALL)
+"""What structures a JSON text. A text that is not closed is a token too: nothing is ever scanned twice."""
+
+_TEXT_OR_CONSTANT = re.compile(rb'"(?:[^"\\]+|\\.)*"?|-?(?:NaN|Infinity)', re.DOTALL)
+_MOST_SCANNED_BYTES = 200_000
+
+
+def _pointer_at(body: bytes, offset: int) -> str:
+    """The JSON pointer of the value in which this byte stands; empty far into a long body: answers stay quick."""
+    if offset > _MOST_SCANNED_BYTES:
+        return ""
+    path: list[str | int] = []  # one step for each open object (its newest key) and array (its place)
+    newest = b""
+    for found in _TOKEN.finditer(body, 0, offset):
+        token = found[0]
+        if token in (b"{", b"["):
+            path.append("" if token == b"{" else 0)
+        elif token in (b"}", b"]"):
+            del path[-1:]
+        elif token == b"," and path and isinstance(path[-1], int):
+            path[-1] += 1
+        elif token == b":" and path:
+            path[-1] = _escape(_key(newest))
+        elif token.startswith(b'"'):
+            newest = token
+    return "".join(f"/{step}" for step in path if step != "")
+
+
+def _key(token: bytes) -> str:
+    """The text of a JSON string that may be broken itself."""
+    try:
+        return str(json.loads(token))
+    except ValueError:
+        return token.strip(b'"').decode("utf-8", "replace")
+
+
 def _invalid(body: bytes, text: str) -> InvalidInput:
     what, _, path = text.partition(" - at `")
     unknown = re.search(r"(?:unknown|missing required) field `(.+)`", what)
     pointer = _pointer(body, path.rstrip("`"), what)
     if unknown:
-        pointer += f"/{unknown[1]}"
+        pointer += f"/{_escape(unknown[1])}"
     detail = _plain(what)
     return InvalidInput(f"{pointer or 'the body'}: {detail}", [Fault(pointer, detail)])
 

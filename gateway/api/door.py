@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -29,10 +29,20 @@ _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 _OURS = frozenset({b"x-request-id", b"x-routing-key", b"x-model-version", b"x-request-timeout-ms", b"traceparent"})
 _JSON = (b"content-type", b"application/json")
 
+_TOKEN_NEEDED = "send a token with scope predict: Authorization: Bearer TOKEN"
+
 Sent = tuple[int, bytes, tuple[tuple[bytes, bytes], ...]]
 """Status, body and headers of an answer."""
 
 Call = Callable[[Scope, bytes], Awaitable[Sent]]
+
+
+class Verifying(Protocol):
+    """Tokens as the doors need them (`gateway.serving.access.TokenCheck`). Both raise QuotaExceeded."""
+
+    async def __call__(self, secret: str, scope: token.Scope) -> bool: ...
+
+    def now(self, secret: str, scope: token.Scope) -> bool | None: ...
 
 
 class Serving(Protocol):
@@ -48,23 +58,45 @@ class Serving(Protocol):
 
     def readiness(self) -> tuple[bool, list[str]]: ...
 
-    async def verify_token(self, secret: str, scope: token.Scope) -> bool: ...
+    @property
+    def verify_token(self) -> Verifying: ...
 
 
 class Guard:
-    """Whether callers of the serving API need a token. `check` is None where they do not."""
+    """Whether callers of the serving API need a token. A request is checked once: each look counts for its quota."""
 
     def __init__(self, serving: Serving, needed: bool) -> None:
         self._serving = serving
         self._needed = needed
 
     async def check(self, scope: Scope) -> None:
-        """Raises Unauthorized when a token is needed and this request brings none that grants `predict`."""
+        """Raises Unauthorized when a token is needed and this request brings none that grants `predict`.
+
+        Raises QuotaExceeded when its client asks too often.
+        """
         if not self._needed:
             return
-        secret = bearer(dict(scope["headers"]).get(b"authorization", b""))
+        secret = _secret(scope["headers"])
         if not secret or not await self._serving.verify_token(secret, token.Scope.PREDICT):
-            raise Unauthorized("send a token with scope predict: Authorization: Bearer TOKEN")
+            raise Unauthorized(_TOKEN_NEEDED)
+
+    def check_now(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """The same without waiting, for a lane without ASGI. True: let the request through.
+
+        False: what is known is too old to tell and nothing was counted; the application's `check` must decide.
+        Raises Unauthorized, QuotaExceeded.
+        """
+        if not self._needed:
+            return True
+        secret = _secret(headers)
+        granted = self._serving.verify_token.now(secret, token.Scope.PREDICT) if secret else False
+        if granted is False:
+            raise Unauthorized(_TOKEN_NEEDED)
+        return granted is True
+
+
+def _secret(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    return bearer(next((value for name, value in headers if name == b"authorization"), b""))
 
 
 def bearer(header: bytes) -> str:

@@ -13,6 +13,8 @@ from starlette.routing import Route
 import gateway
 from gateway.api.door import Serving
 from gateway.api.feedback import Item, Items
+from gateway.api.inference_schema import ANSWER as INFER_ANSWER
+from gateway.api.inference_schema import BINARY, HEADERS, infer_body
 from gateway.api.problems import json_response
 from gateway.registry.manifest import Feature
 from gateway.serving.request import ServedModel
@@ -52,37 +54,14 @@ PROBLEM: Schema = {
     },
 }
 V2_ERROR: Schema = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
-INFER: Schema = {
-    "type": "object",
-    "required": ["inputs"],
-    "properties": {
-        "id": {"type": "string", "pattern": "^[\\x21-\\x7e]{1,128}$"},
-        "parameters": {"type": "object"},
-        "inputs": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["name", "shape", "datatype", "data"],
-                "properties": {
-                    "name": {"type": "string"},
-                    "shape": {"type": "array", "items": {"type": "integer"}},
-                    "datatype": {"type": "string"},
-                    "data": {"type": "array"},
-                },
-            },
-        },
-        "outputs": {
-            "type": "array",
-            "items": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
-        },
-    },
-}
-
-
 _PATH_PARTS: dict[str, Schema] = {
     "model": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"},
     "version": {"type": "integer", "minimum": 1, "maximum": 999999999},
 }
+
+
+_AGAIN = frozenset({429, 503, 504})
+"""These say when to try again."""
 
 
 class Row(NamedTuple):
@@ -97,40 +76,59 @@ class Row(NamedTuple):
     statuses: tuple[int, ...] = ()
 
 
-_WRONG = (400, 401, 404, 408, 413, 415, 500, 503, 504)
+_WRONG = (400, 401, 404, 408, 413, 415, 429, 500, 503, 504)
 ROWS = (
     Row("post", "/predict", "One prediction", "Predict", "Answer", 200, _WRONG),
-    Row("post", "/feedback", "Labels and values that come later", "Feedback", "", 202, (400, 401, 408, 413, 415, 503)),
-    Row("get", "/models", "What is served, with an example body each", statuses=(401,)),
+    Row(
+        "post",
+        "/feedback",
+        "Labels and values that come later",
+        "Feedback",
+        "",
+        202,
+        (400, 401, 408, 413, 415, 429, 503),
+    ),
+    Row("get", "/models", "What is served, with an example body each", statuses=(401, 429)),
     Row("get", "/livez", "The process answers"),
     Row("get", "/readyz", "Every champion answers", statuses=(503,)),
     Row("get", "/v2", "Server metadata"),
     Row("get", "/v2/health/live", "The process answers"),
     Row("get", "/v2/health/ready", "Every champion answers", statuses=(503,)),
-    Row("get", "/v2/models/stats", "Statistics of everything served", statuses=(401,)),
-    Row("get", "/v2/models/{model}", "Model metadata", statuses=(401, 404)),
+    Row("get", "/v2/models/stats", "Statistics of everything served", statuses=(401, 429)),
+    Row("get", "/v2/models/{model}", "Model metadata", statuses=(401, 404, 429)),
     Row("get", "/v2/models/{model}/ready", "The model answers", statuses=(404,)),
-    Row("get", "/v2/models/{model}/stats", "Statistics of a model", statuses=(401, 404)),
-    Row("post", "/v2/models/{model}/infer", "Inference through the router", "Infer", "", 200, _WRONG),
-    Row("get", "/v2/models/{model}/versions/{version}", "Metadata of a version", statuses=(400, 401, 404)),
+    Row("get", "/v2/models/{model}/stats", "Statistics of a model", statuses=(401, 404, 429)),
+    Row("post", "/v2/models/{model}/infer", "Inference through the router", "Infer", "InferAnswer", 200, _WRONG),
+    Row("get", "/v2/models/{model}/versions/{version}", "Metadata of a version", statuses=(400, 401, 404, 429)),
     Row("get", "/v2/models/{model}/versions/{version}/ready", "The version is loaded", statuses=(400, 404)),
-    Row("get", "/v2/models/{model}/versions/{version}/stats", "Statistics of a version", statuses=(400, 401, 404)),
-    Row("post", "/v2/models/{model}/versions/{version}/infer", "Inference by a version", "Infer", "", 200, _WRONG),
+    Row("get", "/v2/models/{model}/versions/{version}/stats", "Statistics of a version", statuses=(400, 401, 404, 429)),
+    Row(
+        "post",
+        "/v2/models/{model}/versions/{version}/infer",
+        "Inference by a version",
+        "Infer",
+        "InferAnswer",
+        200,
+        _WRONG,
+    ),
 )
 
 
 def document(models: Sequence[ServedModel] = ()) -> Schema:
-    """The OpenAPI 3.1 document; bodies of /predict by model, as the champions' signatures have them."""
+    """The OpenAPI 3.1 document; bodies of /predict and infer by model, as the champions' signatures have them."""
     (one, many), components = msgspec.json.schema_components((Item, Items), ref_template="#/components/schemas/{name}")
     bodies = {f"Predict.{model.name}": _predict(model, len(models) == 1) for model in models}
+    infers = {f"Infer.{model.name}": infer_body(model.manifests[model.champion]) for model in models}
     any_model: Schema = {"anyOf": [_reference(name) for name in bodies]} if bodies else _predict_of("", True, _TENSORS)
     schemas = {
         **components,
         **bodies,
+        **infers,
         "Predict": any_model,
         "Answer": ANSWER,
         "Feedback": {"oneOf": [one, many]},
-        "Infer": INFER,
+        "Infer": {"anyOf": [_reference(name) for name in infers]} if infers else infer_body(),
+        "InferAnswer": INFER_ANSWER,
         "Problem": PROBLEM,
         "V2Error": V2_ERROR,
     }
@@ -204,15 +202,20 @@ def _operation(row: Row) -> Schema:
     if row.path in ("/readyz", "/v2/health/ready"):
         kind, schema = "application/json", ""
     responses = {str(status): _response("error", kind, schema) for status in row.statuses}
+    for status in _AGAIN.intersection(row.statuses):
+        responses[str(status)]["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
     responses[str(row.success)] = _response("success", "application/json", row.answer)
     operation: Schema = {"summary": row.summary, "responses": responses}
+    is_infer = row.body == "Infer"
     names = [part[1:-1] for part in row.path.split("/") if part.startswith("{")]
-    if names:
-        operation["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": _PATH_PARTS[name]} for name in names
-        ]
+    in_path = [{"name": name, "in": "path", "required": True, "schema": _PATH_PARTS[name]} for name in names]
+    if in_path:
+        operation["parameters"] = [*in_path, *(HEADERS if is_infer else ())]
     if row.body:
-        content = {"application/json": {"schema": _reference(row.body)}}
+        content: Schema = {"application/json": {"schema": _reference(row.body)}}
+        if is_infer:
+            content["application/octet-stream"] = {"schema": BINARY}
+            responses[str(row.success)]["content"]["application/octet-stream"] = {"schema": BINARY}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
 

@@ -61,6 +61,7 @@ KINDS: dict[type[BaseException], Kind] = {
     errors.ModelNotFound: Kind(404, "model-not-found", "Model not found"),
     errors.VersionNotLoaded: Kind(404, "version-not-loaded", "Version not loaded"),
     errors.PayloadTooLarge: Kind(413, "payload-too-large", "Payload too large"),
+    errors.QuotaExceeded: Kind(429, "quota-exceeded", "Quota exceeded"),
     BodyTooSlow: Kind(408, "body-too-slow", "Body too slow"),
     HeadersTooSlow: Kind(408, "headers-too-slow", "Headers too slow"),
     HeadersTooLarge: Kind(431, "headers-too-large", "Headers too large"),
@@ -128,11 +129,13 @@ def _extras(error: Exception) -> dict[str, Any]:
         extras |= {"expected": error.expected, "actual": error.actual}
     if isinstance(error, errors.VersionExists):
         extras["existing"] = error.existing
+    if isinstance(error, errors.QuotaExceeded):
+        extras |= {"client": error.client, "requests_per_second": error.requests_per_second, "burst": error.burst}
     return extras
 
 
 def _headers(error: Exception) -> dict[str, str]:
-    if isinstance(error, errors.Unavailable):
+    if isinstance(error, (errors.Unavailable, errors.QuotaExceeded)):
         return {"retry-after": str(max(1, math.ceil(error.retry_after_seconds)))}
     if isinstance(error, errors.JournalUnavailable):
         return {"retry-after": "1"}

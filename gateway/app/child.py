@@ -117,3 +117,13 @@ def http_server(app: Starlette, settings: Settings, limits: Limits, lane: FastLa
 def metrics_directory(settings: Settings) -> Path:
     """Where the processes' counters are mapped."""
     return settings.data / "run" / "metrics"
+
+
+def running_directory(settings: Settings) -> Path:
+    """Where each serving process marks what it runs, in a file of its name (`serving.running`)."""
+    return settings.data / "run" / "running"
+
+
+def deaths_directory(settings: Settings) -> Path:
+    """Where the parent notes what ran in processes that died."""
+    return settings.data / "run" / "deaths"

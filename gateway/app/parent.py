@@ -1,7 +1,9 @@
 """The parent process: binds the sockets once, starts the others, starts again what dies, passes the end on.
 
-It runs no model and reads no store. A child that dies is started again after a pause that doubles from 0.1 to 10 s
-and falls back once the child lived for 30 s. Listening sockets stay open meanwhile, so callers wait instead of failing.
+It runs no model and reads no store; what a serving process was running when it died it leaves behind as a note for the
+next one, so that a version that ends processes is named and tried alone. A child that dies is started again after a
+pause that doubles from 0.1 to 10 s and falls back once the child lived for 30 s. Listening sockets stay open meanwhile,
+so callers wait instead of failing.
 """
 
 from __future__ import annotations
@@ -17,20 +19,23 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
 import msgspec
 
-from gateway.app.child import ChildSpec, metrics_directory
+from gateway.app.child import ChildSpec, deaths_directory, metrics_directory, running_directory
 from gateway.errors import NotAllowed, Unavailable
+from gateway.names import VersionId
+from gateway.serving.running import suspects, was_running, write_death
 from gateway.settings import Address, Settings
 
 _LONG_LIFE_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 10.0
+_DEATHS_KEPT = 2
 _CLEAN_ENDS = {0, -signal.SIGTERM}
 """A child that was told to stop before it could listen for that had nothing to finish."""
 
@@ -51,6 +56,7 @@ class _Child:
     started: float = 0.0
     pause: float = 0.0
     due: float = 0.0
+    ran: list[frozenset[VersionId]] = field(default_factory=list)  # at its last deaths in a row, newest first
 
 
 def run(settings: Settings) -> int:
@@ -58,6 +64,7 @@ def run(settings: Settings) -> int:
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)  # predictions and hashed tokens are nobody else's
     with _only_one(settings.data / "run"):
         _fresh(metrics_directory(settings))
+        _fresh(running_directory(settings))
         return _Parent(settings).run()
 
 
@@ -129,11 +136,23 @@ class _Parent:
         now = time.monotonic()
         for child in self._children:
             if child.process is not None and child.process.poll() is not None:
-                child.pause = next_pause(child.pause, now - child.started)
+                lived = now - child.started
+                child.pause = next_pause(child.pause, lived)
                 child.due = now + child.pause
                 how = _ending(child.process.returncode)
-                print(f"{child.name} ended ({how}); it starts again in {child.pause:.1f} s", file=sys.stderr)
+                what = self._note_what_ran(child, child.process.returncode, lived)
+                print(f"{child.name} ended ({how}){what}; it starts again in {child.pause:.1f} s", file=sys.stderr)
                 child.process = None
+
+    def _note_what_ran(self, child: _Child, code: int, lived: float) -> str:
+        """Leave a note when versions are to blame. Returns what ran, for people; nothing ran in a control process."""
+        ran = was_running(running_directory(self._settings) / child.name)
+        child.ran = [ran, *([] if lived >= _LONG_LIFE_SECONDS else child.ran[:_DEATHS_KEPT])]
+        blamed = suspects(code, child.ran)
+        if blamed:
+            reason = f"a serving process ended ({_ending(code)}) while it ran this version"
+            write_death(deaths_directory(self._settings), f"{child.name}-{time.time_ns()}", blamed, reason)
+        return f" while it ran {', '.join(map(str, sorted(ran)))}" if ran else ""
 
     def _next_due(self) -> float:
         waiting = [child.due for child in self._children if child.process is None]

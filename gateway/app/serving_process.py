@@ -13,18 +13,28 @@ from gateway.api.edge import Limits
 from gateway.api.fast_lane import FastLane
 from gateway.api.serving_app import build_serving_app
 from gateway.app.build import open_stores
-from gateway.app.child import ChildSpec, child_spec, http_server, keep_running, until_told_to_stop, write_log
+from gateway.app.child import (
+    ChildSpec,
+    child_spec,
+    deaths_directory,
+    http_server,
+    keep_running,
+    running_directory,
+    until_told_to_stop,
+    write_log,
+)
 from gateway.clock import SystemClock
 from gateway.execution.executor import SessionExecutor
 from gateway.execution.session import LoadedVersion, load, release_memory
 from gateway.serving.access import TokenCheck
-from gateway.serving.condition import Conditions
-from gateway.serving.generation import Shelf
+from gateway.serving.condition import Conditions, write_down_deaths
+from gateway.serving.generation import Shelf, is_last_good
 from gateway.serving.isolation import Isolation, low_priority_threads
 from gateway.serving.lease import Lease
 from gateway.serving.memory import Memory
 from gateway.serving.pickup import Pickup
 from gateway.serving.predict import Serving
+from gateway.serving.running import Running
 from gateway.serving.shadow import Shadows
 from gateway.settings import Settings
 from gateway.stores.stores import Stores
@@ -52,11 +62,20 @@ async def serve(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
     clock = SystemClock()
     stop = until_told_to_stop(spec.alive)
     tee = stores.open_tee("traffic", spec.name)
-    inside = SessionExecutor(settings.inline_microseconds, settings.threads, clock.monotonic)
+    running = Running(running_directory(settings) / spec.name)
+    inside = SessionExecutor(settings.inline_microseconds, settings.threads, clock.monotonic, running)
     loading = low_priority_threads()
-    executor = Isolation(inside, Conditions(stores.config), clock, loading, settings.admission_bytes)
+    conditions = Conditions(stores.config)
+    executor = Isolation(
+        inside,
+        conditions,
+        clock,
+        loading,
+        settings.admission_bytes,
+        lambda version: is_last_good(serving.generations.get(version.model), version.number),
+    )
     shadows = Shadows(tee, executor, settings.shadow_queue)
-    serving = Serving(tee, executor, clock, shadows, TokenCheck(stores.config, clock))
+    serving = Serving(tee, executor, clock, shadows, TokenCheck(stores.config, clock, settings.workers))
     lease = Lease(stores.config, serving, clock, spec.name, os.getpid())
     pickup = Pickup(
         stores.config,
@@ -70,8 +89,10 @@ async def serve(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
         executor.load,
         loading,
         Memory(settings.memory_bytes, lambda: psutil.Process().memory_info().rss, lambda: executor.memory_bytes),
+        running,
     )
     await lease.renew()
+    await write_down_deaths(conditions, deaths_directory(settings), clock)
     await pickup.pick_up_all()
     server = serving_server(serving, settings)
     tasks = [

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.cli.directory import opened
 from gateway.cli.remote import DEFAULT_DATA, AsJson, show, table, usage, when
+
+if TYPE_CHECKING:
+    from gateway.documents.token import Token
 
 app = typer.Typer(help="Make, list and revoke access tokens (in the data directory).", no_args_is_help=True)
 DataHere = Annotated[Path, typer.Option("--data", envvar="GATEWAY_DATA", help="data directory")]
@@ -23,7 +26,9 @@ def add_to(root: typer.Typer) -> None:
 def create(
     name: Annotated[str, typer.Argument(help="what it is for", show_default=False)],
     scopes: Annotated[str, typer.Option(help="of read, operate, publish, predict; with commas")] = "read",
-    days: Annotated[float | None, typer.Option(help="until it expires [never]", min=0.0)] = None,
+    days: Annotated[float | None, typer.Option(help="until it expires [never]")] = None,
+    requests_per_second: Annotated[float | None, typer.Option(help="its quota at the serving API [none]")] = None,
+    burst: Annotated[float | None, typer.Option(help="how many at once [one second's worth]")] = None,
     data: DataHere = DEFAULT_DATA,
     as_json: AsJson = False,
 ) -> None:
@@ -39,28 +44,40 @@ def create(
     except ValueError as error:
         raise usage(f"--scopes: {error}; there are {', '.join(Scope)}") from None
     with opened(data) as stores:
-        secret = asyncio.run(create_token(stores.config, name, wanted, SystemClock(), days=days, actor="command"))
+        secret = asyncio.run(
+            create_token(
+                stores.config,
+                name,
+                wanted,
+                SystemClock(),
+                days=days,
+                requests_per_second=requests_per_second,
+                burst=burst,
+                actor="command",
+            )
+        )
         show({"name": name, "token": secret, "scopes": wanted}, as_json, secret)
 
 
 @app.command("list")
 def list_tokens(data: DataHere = DEFAULT_DATA, as_json: AsJson = False) -> None:
-    """Tokens by name, with scopes and expiry; never the secrets."""
+    """Tokens by name, with scopes, quota and expiry; never the secrets."""
     import asyncio
 
+    from gateway.api.admin.token import token_view
     from gateway.api.token import read_tokens
 
     with opened(data) as stores:
         tokens = asyncio.run(read_tokens(stores.config))
-        content = [
-            {"name": t.name, "scopes": list(t.scopes), "created": t.created, "expires": t.expires, "revoked": t.revoked}
-            for t in tokens
-        ]
-        rows = [
-            [t.name, " ".join(t.scopes), when(t.created), when(t.expires) or "never", "revoked" if t.revoked else ""]
-            for t in tokens
-        ]
-        show({"tokens": content}, as_json, table("", ["name", "scopes", "created", "expires", ""], rows))
+        columns = ["name", "scopes", "quota", "created", "expires", ""]
+        content = {"tokens": [token_view(token) for token in tokens]}
+        show(content, as_json, table("", columns, [_row(token) for token in tokens]))
+
+
+def _row(token: Token) -> list[str]:
+    quota = f"{token.requests_per_second:g}/s, {token.burst:g} at once" if token.requests_per_second else ""
+    expires, state = when(token.expires) or "never", "revoked" if token.revoked else ""
+    return [token.name, " ".join(token.scopes), quota, when(token.created), expires, state]
 
 
 @app.command()

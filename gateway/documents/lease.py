@@ -28,7 +28,8 @@ class Served(Struct, frozen=True, kw_only=True):
     revision: int = 0
     policy_revision: int = 0
     versions: tuple[int, ...] = ()
-    left_out: tuple[int, ...] = ()  # challengers of the route that are quarantined: they get nothing
+    left_out: tuple[int, ...] = ()  # versions of the route that are quarantined: they get nothing
+    isolated: tuple[int, ...] = ()  # those of `versions` that run in processes of their own
     ready: bool = False
     refused_revision: int = 0
     refused_reason: str = ""
@@ -55,7 +56,8 @@ class GatewayLease(Struct, frozen=True, kw_only=True):
 class Condition(Struct, frozen=True, kw_only=True):
     """What happened to a version outside its immutable package.
 
-    suspect: it has crashed its process once. proven: it has been champion, so it runs inside the serving processes.
+    suspect: it has crashed its process once, or was running in a serving process that died; it runs in a process of its
+    own, whatever its role. proven: it has been champion, so it runs inside the serving processes.
     """
 
     quarantined: bool = False

@@ -84,6 +84,12 @@ class Cache(_Part):
     seconds: Annotated[float, Field(ge=0)] = 0.0
 
 
+class Joining(_Part):
+    """How far off an answer may be for rows to share a run: |joined - alone| / (1 + |alone|); 0: not a bit."""
+
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
 class Until(_Part):
     """When a step ends by counts."""
 
@@ -317,6 +323,7 @@ class Policy(_Part):
     deadline_ms: Annotated[float, Field(gt=0)] = 1000.0
     inputs: Inputs = Inputs()
     cache: Cache = Cache()
+    joining: Joining = Joining()
     rollout: RolloutPolicy = RolloutPolicy()
     monitoring: MonitoringPolicy = MonitoringPolicy()
     labels: Labels = Labels()

@@ -20,7 +20,10 @@ class Scope(StrEnum):
 
 
 class Token(Struct, frozen=True, kw_only=True):
-    """sha256: hex digest of the secret. expires: seconds since 1970, 0 for never."""
+    """sha256: hex digest of the secret. expires: seconds since 1970, 0 for never.
+
+    requests_per_second: the quota at the serving API, 0 for none. burst: how many may come at once, 0 without a quota.
+    """
 
     name: str
     sha256: str
@@ -28,6 +31,8 @@ class Token(Struct, frozen=True, kw_only=True):
     created: float = 0.0
     expires: float = 0.0
     revoked: bool = False
+    requests_per_second: float = 0.0
+    burst: float = 0.0
 
 
 def hashed(secret: str) -> str:

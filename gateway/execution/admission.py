@@ -7,6 +7,7 @@ forks the children; `admit` asks it and writes the package. May be called from s
 from __future__ import annotations
 
 import asyncio
+import math
 import subprocess
 import sys
 import tempfile
@@ -190,5 +191,12 @@ def _with_signature(draft: Manifest, findings: Findings) -> Manifest:
         zipmap=found.zipmap,
         joins=found.joins,
         least_rows=min(max(1, found.least_rows), 2),
+        join_difference=_number(found.join_difference),
+        memory_bytes=max(0, found.memory_bytes),
         card=draft.card if findings.model is None else {**draft.card, "repaired": REPAIRED},
     )
+
+
+def _number(difference: float | None) -> float | None:
+    """A difference that can be one: finite, not negative; else None."""
+    return difference if difference is not None and math.isfinite(difference) and difference >= 0 else None

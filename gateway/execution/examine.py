@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+import resource
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,7 +20,7 @@ import onnx
 from gateway.errors import CorruptPackage, ExecutionError, InvalidInput
 from gateway.execution.finding import Findings
 from gateway.execution.inspection import class_labels, known_texts, parse, printable, reasons_against, repaired
-from gateway.execution.joining import rows_to_join
+from gateway.execution.joining import try_joining
 from gateway.execution.session import OUT_OF_MEMORY, classes_of_maps, open_session, run_session, warm_up_rows_of
 from gateway.execution.signature import (
     Described,
@@ -47,12 +49,19 @@ def examine(model: bytes, draft: Manifest, reference: bytes | None) -> Findings:
     if reasons := reasons_against(parsed):
         return Findings(reasons=tuple(reasons))
     try:
+        before = resident_bytes()
         session, changed = _open(model, parsed)
         rows = warm_up_rows_of({} if reference is None else {REFERENCE_FILE: reference})
         manifest, warmup = _smoke(session, parsed, draft, rows)
     except (Refusal, CorruptPackage) as error:
         return Findings(reasons=(str(error),))
+    manifest = msgspec.structs.replace(manifest, memory_bytes=max(0, resident_bytes() - before))
     return Findings(manifest=manifest, model=changed, warmup=warmup)
+
+
+def resident_bytes() -> int:
+    """What this process holds in memory now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def _open(model: bytes, parsed: onnx.ModelProto) -> tuple[Any, bytes | None]:
@@ -87,9 +96,14 @@ def _smoke(session: Any, parsed: onnx.ModelProto, draft: Manifest, rows: Rows) -
     seen = [_as_seen(output, arrays.get(output.name)) for output in outputs]
     prediction = read_prediction(draft.prediction, seen, zipmap, known)
     known_rows = rows or warmup
-    least_rows = rows_to_join(session, names, manifest, known_rows)
+    joining = try_joining(session, names, manifest, known_rows)
     return msgspec.structs.replace(
-        manifest, outputs=outputs, prediction=prediction, joins=least_rows > 0, least_rows=max(1, least_rows)
+        manifest,
+        outputs=outputs,
+        prediction=prediction,
+        joins=joining.least_rows > 0,
+        least_rows=max(1, joining.least_rows),
+        join_difference=joining.difference,
     ), warmup
 
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from gateway.errors import ExecutionError
+from gateway.execution.mark import Mark, NoMark
 from gateway.execution.session import CAN_NOT_RUN, LoadedVersion, Stop
 from gateway.execution.tensors import Tensors
 from gateway.names import Outcome
@@ -80,7 +81,10 @@ class Executor(Protocol):
 class SessionExecutor:
     """Runs versions in this process: inline below a measured cost, else in a thread."""
 
-    def __init__(self, inline_microseconds: float, threads: int, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, inline_microseconds: float, threads: int, monotonic: Callable[[], float], mark: Mark | None = None
+    ) -> None:
+        self._mark = mark or NoMark()
         self._inline_microseconds = inline_microseconds
         self._monotonic = monotonic
         self._threads = threads
@@ -124,12 +128,15 @@ class SessionExecutor:
         start = self._monotonic()
         if expires is not None and start >= expires:
             return Run(None, Outcome.DEADLINE, 0, TOO_LATE)
+        place = self._mark.begin(version.manifest)
         try:
             outputs = version.run(tensors) if stop is None else version.run(tensors, stop)
         except ExecutionError as error:
             if stop is not None and stop.is_set:
                 return Run(None, Outcome.DEADLINE, self._microseconds_since(start), TOO_LATE)
             return Run(None, Outcome.ERROR, self._microseconds_since(start), str(error))
+        finally:
+            self._mark.end(place)
         return Run(outputs, Outcome.OK, self._microseconds_since(start))
 
     def _microseconds_since(self, start: float) -> int:

@@ -20,6 +20,8 @@ Tensors = dict[str, np.ndarray]
 MOST_FAULTS = 20
 """How many wrong places one error names at most."""
 MOST_DIMENSIONS = 16
+MOST_ELEMENTS = 2**56
+"""More than any body holds; every array of so many has sizes and offsets that fit 64 bits."""
 _SMALL = 64
 
 
@@ -114,7 +116,7 @@ def from_json(datatype: str, shape: Sequence[int], data: Any, pointer: str = "")
     known = datatype_named(datatype, pointer)
     sizes = checked_shape(shape, pointer)
     flat, is_nested = _flatten(data, sizes, f"{pointer}/data")
-    places = sizes if is_nested else (len(flat),)
+    places = sizes if is_nested or not isinstance(data, list) else (len(flat),)
     _check_types(known, flat, places, f"{pointer}/data")
     array = _fill(known, flat, places, f"{pointer}/data")
     return array.reshape(sizes)
@@ -129,12 +131,15 @@ def datatype_named(name: str, pointer: str = "") -> Datatype:
 
 
 def checked_shape(shape: Sequence[int], pointer: str = "") -> tuple[int, ...]:
-    """The sizes as sent. Raises InvalidInput naming `<pointer>/shape`: negative, not whole, or too many."""
+    """The sizes as sent. Raises InvalidInput naming `<pointer>/shape`: negative, not whole, too many or too large."""
     if not isinstance(shape, (list, tuple)) or len(shape) > MOST_DIMENSIONS:
         raise _invalid(f"{pointer}/shape", f"must be a list of at most {MOST_DIMENSIONS} whole numbers")
     for place, size in enumerate(shape):
         if type(size) is not int or size < 0:
             raise _invalid(f"{pointer}/shape/{place}", "must be a whole number, 0 or larger")
+    # Also beside a size of 0: numpy multiplies the others, and a number of 9,000 digits can not even be shown.
+    if math.prod(size for size in shape if size) > MOST_ELEMENTS:
+        raise _invalid(f"{pointer}/shape", f"must hold at most {MOST_ELEMENTS} elements, sizes of 0 left out")
     return tuple(shape)
 
 

@@ -101,6 +101,9 @@ class Manifest(Struct, frozen=True, kw_only=True):
     joins: rows of different callers may run together: admission found the same bits joined and alone.
     least_rows: how many rows a run has at least; a row alone is run so many times over. Of a matrix with one row the
         runtime makes a vector product, which rounds differently: with two rows, joined and alone are the same again.
+    join_difference: the largest |joined - alone| / (1 + |alone|) that admission saw, for policies that accept one;
+        None: not compared, or different in more than fractions.
+    memory_bytes: by how much the process of the check grew when it loaded the model and ran it; 0: not measured.
     example: the publisher's inputs for a model that runs neither on zeros nor on ones and has no rows (a reference);
         used by admission and warm-up.
     """
@@ -122,6 +125,8 @@ class Manifest(Struct, frozen=True, kw_only=True):
     format: int = 1
     joins: bool = False
     least_rows: int = 1
+    join_difference: float | None = None
+    memory_bytes: int = 0
     example: tuple[Example, ...] = ()
 
     @property

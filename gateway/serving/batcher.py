@@ -1,10 +1,10 @@
 """Rows that wait together run together: requests read in one turn of the event loop share one run for each version.
 
 There is no timer: what runs in the event loop waits no longer than the turn it came in, and what runs elsewhere (a
-thread, a process) waits while as many runs of its version are under way as are of use. Only versions of which admission
-has proved it are joined (`Manifest.joins`: the same bits joined and alone). Inputs are checked by the version's contract
-here, together too. A joined run that fails is repeated request by request, so one caller's inputs never fail another's.
-Knows nothing of routes and the journal. Only used from one event loop.
+thread, a process) waits while as many runs of its version are under way as are of use. Only versions of which
+admission has proved it are joined (`Manifest.joins`: the same bits joined and alone). Inputs are checked by the
+version's contract here, together too. A joined run that fails is repeated request by request, so one caller's inputs
+never fail another's. Knows nothing of routes and the journal. Only used from one event loop.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from gateway.execution.session import LoadedVersion, classes_name
 from gateway.execution.tensors import Tensors, to_json
 from gateway.names import Outcome
 from gateway.registry.manifest import MOST_JOINED_ROWS
+from gateway.serving.arm import Arm
 from gateway.serving.call import Attempt
-from gateway.serving.lane import Lane
 
 Ended = Callable[[Attempt, Run], None]
 """Told once how an attempt ended; its inputs were right."""
@@ -49,14 +49,14 @@ class Batcher:
         self._ended = ended
         self._refused = refused
         self._wake = wake
-        self._waiting: dict[Lane, list[Attempt]] = {}
-        self._held: dict[Lane, list[Attempt]] = {}
+        self._waiting: dict[Arm, list[Attempt]] = {}
+        self._held: dict[Arm, list[Attempt]] = {}
 
     def add(self, attempt: Attempt) -> None:
         """Run this at the end of the turn. It ends with the outcome DEADLINE when that takes too long."""
-        waiting = self._waiting.get(attempt.lane)
+        waiting = self._waiting.get(attempt.arm)
         if waiting is None:
-            self._waiting[attempt.lane] = [attempt]
+            self._waiting[attempt.arm] = [attempt]
             self._wake()
         else:
             waiting.append(attempt)
@@ -65,18 +65,18 @@ class Batcher:
         """Run everything that was added, and what the ends of these runs add."""
         while self._waiting:
             gathered, self._waiting = self._waiting, {}
-            for lane, attempts in gathered.items():
-                if lane.running and self._is_busy(lane):
-                    self._hold(lane, attempts)
+            for arm, attempts in gathered.items():
+                if arm.running and self._is_busy(arm):
+                    self._hold(arm, attempts)
                 else:
-                    self._run_all(lane, attempts)
+                    self._run_all(arm, attempts)
 
-    def _is_busy(self, lane: Lane) -> bool:
+    def _is_busy(self, arm: Arm) -> bool:
         """True while one more run would only wait elsewhere. A run that is late may never end: nobody waits for it."""
-        return lane.running >= self._executor.at_once(lane.loaded) and self._monotonic() <= lane.running_until
+        return arm.running >= self._executor.at_once(arm.loaded) and self._monotonic() <= arm.running_until
 
-    def _hold(self, lane: Lane, attempts: list[Attempt]) -> None:
-        self._held.setdefault(lane, []).extend(attempts)
+    def _hold(self, arm: Arm, attempts: list[Attempt]) -> None:
+        self._held.setdefault(arm, []).extend(attempts)
         for attempt in attempts:
             self._watch(attempt)
 
@@ -86,20 +86,20 @@ class Batcher:
             now = self._monotonic()
             asyncio.get_running_loop().call_later(attempt.call.expires - now, self._end_late, attempt, now)
 
-    def _run_all(self, lane: Lane, attempts: list[Attempt]) -> None:
-        ready, table = self._checked(lane, attempts)
-        if not lane.joins or len(ready) == 1:
+    def _run_all(self, arm: Arm, attempts: list[Attempt]) -> None:
+        ready, table = self._checked(arm, attempts)
+        if not arm.joins or len(ready) == 1:
             for attempt in ready:
-                self._run(lane, [attempt], _tensors(attempt))
+                self._run(arm, [attempt], _tensors(attempt))
         elif table is not None and len(ready) == len(attempts):
-            self._run(lane, ready, table)
+            self._run(arm, ready, table)
         elif ready:
             for group in groups(ready):
-                self._run(lane, group, joined(group))
+                self._run(arm, group, joined(group))
 
-    def _checked(self, lane: Lane, attempts: list[Attempt]) -> tuple[list[Attempt], Tensors | None]:
+    def _checked(self, arm: Arm, attempts: list[Attempt]) -> tuple[list[Attempt], Tensors | None]:
         """Those whose inputs are right and whose time is not over; the others have ended."""
-        found, table = lane.prepare_all([attempt.call.request for attempt in attempts])
+        found, table = arm.prepare_all([attempt.call.request for attempt in attempts])
         now = self._monotonic()
         ready: list[Attempt] = []
         for attempt, prepared in zip(attempts, found, strict=True):
@@ -116,18 +116,18 @@ class Batcher:
                 ready.append(attempt)
         return ready, table
 
-    def _run(self, lane: Lane, attempts: list[Attempt], tensors: Tensors) -> None:
+    def _run(self, arm: Arm, attempts: list[Attempt], tensors: Tensors) -> None:
         until = max([one.call.expires for one in attempts])
-        lane.running += 1
-        lane.running_until = max(lane.running_until, until)
-        self._executor.submit(lane.loaded, tensors, partial(self._done, lane, attempts), until - self._monotonic())
+        arm.running += 1
+        arm.running_until = max(arm.running_until, until)
+        self._executor.submit(arm.loaded, tensors, partial(self._done, arm, attempts), until - self._monotonic())
         for attempt in attempts:
             if not attempt.is_over:  # it runs elsewhere
                 self._watch(attempt)
 
-    def _done(self, lane: Lane, attempts: list[Attempt], run: Run) -> None:
-        lane.running -= 1
-        held = self._held.pop(lane, None)
+    def _done(self, arm: Arm, attempts: list[Attempt], run: Run) -> None:
+        arm.running -= 1
+        held = self._held.pop(arm, None)
         if held:
             for attempt in held:
                 self.add(attempt)
@@ -136,9 +136,9 @@ class Batcher:
             self._end(attempts[0], run, now)
         elif run.outcome is Outcome.ERROR and not run.is_lost:
             for attempt in attempts:
-                self._run(lane, [attempt], _tensors(attempt))
+                self._run(arm, [attempt], _tensors(attempt))
         else:
-            for attempt, part in zip(attempts, parts(lane.loaded, attempts, run), strict=True):
+            for attempt, part in zip(attempts, parts(arm.loaded, attempts, run), strict=True):
                 self._end(attempt, part, now)
 
     def _end(self, attempt: Attempt, run: Run, now: float) -> None:

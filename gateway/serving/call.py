@@ -11,8 +11,8 @@ from gateway.execution.contract import Prepared
 from gateway.execution.executor import Run
 from gateway.journal.record import Prediction
 from gateway.routing.decide import Decision, Facts
+from gateway.serving.arm import Arm
 from gateway.serving.generation import Generation
-from gateway.serving.lane import Lane
 from gateway.serving.measure import Tally
 from gateway.serving.request import Answer, PredictRequest
 
@@ -50,7 +50,7 @@ class Attempt(Struct, eq=False):
     """
 
     call: Call
-    lane: Lane
+    arm: Arm
     decision: Decision
     prepared: Prepared | None = None
     is_over: bool = False

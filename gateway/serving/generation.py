@@ -15,7 +15,7 @@ from typing import NamedTuple
 from gateway.execution.session import LoadedVersion
 from gateway.names import ModelName, VersionId
 from gateway.routing.snapshot import Snapshot
-from gateway.serving.lane import Lane
+from gateway.serving.arm import Arm
 
 
 class Slot(NamedTuple):
@@ -80,7 +80,7 @@ class Generation:
         self.snapshot = snapshot
         self.policy_revision = policy_revision
         self._shelf = shelf
-        self.lanes: dict[int, Lane] = {}
+        self.arms: dict[int, Arm] = {}
         """Made when a version is first asked (`gateway.serving.predict`)."""
         self._leases = 0
         self._retired = False
@@ -124,6 +124,13 @@ class Generation:
     def _give_back_when_unused(self) -> None:
         if self._retired and self._leases == 0 and self.versions:
             self.versions = {}
-            self.lanes = {}
+            self.arms = {}
             for slot in self._slots:
                 self._shelf.give_back(slot)
+
+
+def is_last_good(generation: Generation | None, number: int) -> bool:
+    """True when this version is the champion and no loaded `previous` could take its place. Pure."""
+    if generation is None or generation.snapshot.champion != number:
+        return False
+    return generation.snapshot.route.previous not in generation.versions

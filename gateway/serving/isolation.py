@@ -1,9 +1,9 @@
-"""Versions that have never been champion: each runs in a process of its own, and is quarantined when it keeps crashing.
+"""Versions that nobody has proven, and suspects: each runs in a process of its own, and is quarantined when it crashes.
 
 `Isolation` is the executor of a serving process: it sends versions on trial to their runners and everything else to
 the executor inside. A crash (a signal that only the version's own code causes) makes the version suspect, a second one
-puts it into quarantine; a hang, kill -9 and the want of memory do not. The champion never runs here, so the last good
-version can not be quarantined. Used from one event loop only.
+puts it into quarantine; a hang, kill -9 and the want of memory do not. A champion that has crashed runs here as well;
+where nothing else could answer for it, it is not quarantined but started again. Used from one event loop only.
 """
 
 from __future__ import annotations
@@ -26,13 +26,11 @@ from gateway.execution.session import NOT_LOADED, LoadedVersion, Stop
 from gateway.execution.tensors import Tensors
 from gateway.names import VersionId
 from gateway.registry.manifest import Manifest
-from gateway.serving.condition import Conditions
+from gateway.serving.condition import ACTOR, Conditions, suspected
 from gateway.serving.runner import Runner
 from gateway.serving.runner_process import Cause, DiedLoading, End
 
-ACTOR = "serving"
-"""How serving processes sign their audit entries."""
-
+_LOADS_AT_ONCE = 2
 _NICE = 10
 
 
@@ -60,9 +58,19 @@ class Isolation:
     """Runs versions on trial in their own processes, all others by the executor inside."""
 
     def __init__(
-        self, inside: Executor, conditions: Conditions, clock: Clock, threads: Threads, memory_bytes: int
+        self,
+        inside: Executor,
+        conditions: Conditions,
+        clock: Clock,
+        threads: Threads,
+        memory_bytes: int,
+        is_last_good: Callable[[VersionId], bool] = lambda _: False,
     ) -> None:
-        """threads: `low_priority_threads`. memory_bytes: what one runner may use on top of the libraries."""
+        """threads: `low_priority_threads`. memory_bytes: what one runner may use on top of the libraries.
+
+        is_last_good: True for a champion whose place nobody could take.
+        """
+        self._is_last_good = is_last_good
         self._inside = inside
         self._conditions = conditions
         self._clock = clock
@@ -118,14 +126,17 @@ class Isolation:
         metrics.runner_ends.labels(version.model, str(version.number), end.cause).inc()
         if end.cause is not Cause.CRASHED:
             return True
-        change: Callable[[Condition], Condition] = partial(after_crash, detail=end.detail, now=self._clock.now())
+        now = self._clock.now()
+        change: Callable[[Condition], Condition] = partial(after_crash, detail=end.detail, now=now)
+        if self._is_last_good(version):
+            change = partial(suspected, reason=end.detail, now=now)
         audit = AuditEntry(actor=ACTOR, action="crash", subject=str(version), reason=end.detail)
         return not (await self._conditions.change(version, change, audit)).quarantined
 
 
 def low_priority_threads() -> ThreadPoolExecutor:
-    """One thread that yields to all others: it loads versions and starts processes, which inherit its priority."""
-    return ThreadPoolExecutor(1, thread_name_prefix="load", initializer=_yield_to_all)
+    """Threads that yield to all others: they load versions and start processes, which inherit their priority."""
+    return ThreadPoolExecutor(_LOADS_AT_ONCE, thread_name_prefix="load", initializer=_yield_to_all)
 
 
 def _yield_to_all() -> None:

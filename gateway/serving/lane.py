@@ -1,67 +1,53 @@
-"""A version under one revision: what every request to it needs, looked up once."""
+"""Work that is done for one model at a time and for all models side by side: a slow model holds up no other."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 
-from msgspec.structs import replace
+from gateway.clock import Clock
+from gateway.names import ModelName
 
-from gateway.execution.contract import Contract, Prepared, contract_for
-from gateway.execution.session import LoadedVersion
-from gateway.execution.tensors import Tensors
-from gateway.registry.manifest import MOST_JOINED_ROWS
-from gateway.routing.snapshot import Snapshot
-from gateway.serving.measure import Tally
-from gateway.serving.request import PredictRequest, redacted
-
-_FEW = 3
-"""So many requests at least are checked together: numpy's calls cost as much as looking at two rows."""
+_PAUSE_SECONDS = 1.0
+_logger = logging.getLogger(__name__)
 
 
 class Lane:
-    """One loaded version as one generation serves it. Compared by identity."""
+    """Calls `work` for every model that was hinted at, at most one call a model at a time. Used from one event loop.
 
-    __slots__ = ("_contract", "_redact", "joins", "loaded", "number", "running", "running_until", "snapshot", "tally")
+    However many hints come during a call, one more follows it, which sees all of them: `work` reads the whole present
+    state. A call that fails is logged and repeated after a second.
+    """
 
-    def __init__(self, loaded: LoadedVersion, number: int, snapshot: Snapshot, tally: Tally) -> None:
-        self.loaded = loaded
-        self.number = number
-        self.snapshot = snapshot
-        self.tally = tally
-        self.running = 0  # runs that have not ended
-        self.running_until = 0.0  # monotonic seconds: by then they should have
-        self.joins = loaded.manifest.joins
-        self._redact = snapshot.policy.journal.redact
-        self._contract: Contract = contract_for(loaded.manifest, snapshot.policy.inputs)
+    def __init__(self, work: Callable[[ModelName], Awaitable[None]], clock: Clock) -> None:
+        self._work = work
+        self._clock = clock
+        self._due: set[ModelName] = set()
+        self._tasks: dict[ModelName, asyncio.Task[None]] = {}
 
-    def prepare(self, request: PredictRequest) -> Prepared:
-        """The request's inputs as tensors of this version, checked; journal values redacted. Raises InvalidInput."""
-        if request.tensors is not None:
-            prepared = self._contract.tensors(request.tensors)
-        else:
-            prepared = self._contract.records(request.inputs)
-        return self._without_secrets(prepared)
+    def hint(self, model: ModelName) -> None:
+        """Something may have changed for the model."""
+        self._due.add(model)
+        if model not in self._tasks:
+            self._tasks[model] = asyncio.create_task(self._follow(model))
 
-    def prepare_all(self, requests: Sequence[PredictRequest]) -> tuple[list[Prepared | Exception], Tensors | None]:
-        """`prepare` for each: the inputs or why they are refused. With it all of them as one table, where that is how
-        they were checked."""
-        if self.joins and len(requests) >= _FEW:
-            found, table = self._contract.clean([request.inputs for request in requests])
-            if self._redact:
-                found = [one if one is None else self._without_secrets(one) for one in found]
-            if None not in found:
-                rows = sum(one.rows for one in found if one is not None)
-                return list(found), table if rows <= MOST_JOINED_ROWS else None  # type: ignore[arg-type]
-            return [one or self._prepared(request) for one, request in zip(found, requests, strict=True)], None
-        return [self._prepared(request) for request in requests], None
+    async def close(self) -> None:
+        """Cancel what is under way and wait for its end."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _prepared(self, request: PredictRequest) -> Prepared | Exception:
+    async def _follow(self, model: ModelName) -> None:
         try:
-            return self.prepare(request)
-        except Exception as error:  # noqa: BLE001 - one caller's inputs never fail another's; it is logged as unknown
-            return error
-
-    def _without_secrets(self, prepared: Prepared) -> Prepared:
-        if not self._redact:
-            return prepared
-        return replace(prepared, values=redacted(prepared.values, self.loaded.manifest, self._redact))
+            while model in self._due:
+                self._due.discard(model)
+                try:
+                    await self._work(model)
+                except Exception:
+                    _logger.exception("%s: failed; it is tried again in %g s", model, _PAUSE_SECONDS)
+                    await self._clock.sleep(_PAUSE_SECONDS)
+                    self._due.add(model)
+        finally:
+            del self._tasks[model]

@@ -4,94 +4,67 @@ Level-triggered: each pass reads the whole present state of a model and brings t
 break: fetch, verify, load, warm up, then install; when a step fails the last good generation goes on and the
 refusal is reported in this process's leased document. `plan` is the pure decision, the rest its shell.
 
-A challenger that has never been champion is loaded into a process of its own; one in quarantine is refused when it is
-proposed, and left out of the generation when the route names it.
+Each model follows two lanes of its own: its route is installed in one, its proposals are prepared in the other. So a
+roll-back, which needs no load, waits for no load, neither another model's nor its own. Passes of one lane keep their
+order.
+
+A challenger that has never been champion, and any version that has crashed, is loaded into a process of its own; one in
+quarantine is refused when it is proposed, and left out of the generation when the route names it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor as Threads
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
 
 from gateway import metrics
 from gateway.clock import Clock
-from gateway.documents.lease import Condition, Proposal, Served
+from gateway.documents.lease import Proposal, Served
 from gateway.documents.policy import Policy, read_policy
-from gateway.documents.route import Route, read_route, without
+from gateway.documents.route import Route, read_route
 from gateway.documents.store import ConfigStore, Document, policy_name, proposal_name, route_name
-from gateway.errors import DocumentNotFound, ExecutionError, RegistryError, RevisionConflict
-from gateway.execution.session import LoadedVersion, load
+from gateway.errors import DocumentNotFound, RevisionConflict
+from gateway.execution.mark import Mark
+from gateway.execution.session import load
 from gateway.names import ModelName, VersionId
-from gateway.registry.manifest import Manifest
 from gateway.registry.registry import Registry
 from gateway.routing.snapshot import compile_route
 from gateway.serving.condition import Conditions
 from gateway.serving.generation import Generation, Shelf, Slot
+from gateway.serving.lane import Lane
+from gateway.serving.loading import Isolator, Loader, Loading
 from gateway.serving.memory import Memory
 from gateway.serving.predict import Serving
-
-Loader = Callable[[Manifest, Path], LoadedVersion]
-Isolator = Callable[[Manifest, Path], Awaitable[LoadedVersion]]
-
-
-class Wanted(NamedTuple):
-    """What the documents ask of this process for one model. `proposal` is None when nothing is to be prepared."""
-
-    policy: Policy
-    policy_revision: int
-    route: Route
-    revision: int
-    proposal: Proposal | None
-    conditions: Mapping[int, Condition] = MappingProxyType({})
-
-    @property
-    def left_out(self) -> tuple[int, ...]:
-        """Challengers of the route that are quarantined."""
-        return tuple(sorted(n for n in self.route.challengers if self.condition(n).quarantined))
-
-    def condition(self, number: int) -> Condition:
-        """What happened to the version; nothing special by default."""
-        return self.conditions.get(number, Condition())
-
-    def slots(self, model: ModelName, route: Route) -> frozenset[Slot]:
-        """The versions of a route, each in its place: on trial in its own process, proven ones inline."""
-        return frozenset(
-            Slot(VersionId(model, n), n in route.challengers and not self.condition(n).proven) for n in route.versions
-        )
-
-    def quarantined(self, numbers: frozenset[int]) -> dict[int, str]:
-        """Why some of these versions may not be loaded."""
-        found = {n: self.condition(n) for n in numbers}
-        return {n: f"it is quarantined ({c.reason})" for n, c in found.items() if c.quarantined}
+from gateway.serving.wanted import Asked, Wanted, allowed_route, usable_route
 
 
 class Changes(NamedTuple):
-    """What to do, in this order: prepare the proposed versions, install the route, drop what was prepared."""
+    """What to do: install the route, prepare the proposed versions, drop what was prepared."""
 
     prepare: Proposal | None
     install: bool
     drop_prepared: bool
 
 
-def plan(wanted: Wanted, served: Served, holds_prepared: bool) -> Changes:
-    """The difference between what is wanted and what is served. Pure."""
+def plan(wanted: Wanted, served: Served, holds_prepared: bool, refused: Asked | None = None) -> Changes:
+    """The difference between what is wanted and what is served. refused: what failed last. Pure."""
     proposal = wanted.proposal
     is_answered = proposal is not None and proposal.id in (served.prepared, served.refused)
-    is_installed = (served.revision, served.policy_revision, served.left_out) == (
+    is_installed = (served.revision, served.policy_revision, served.left_out, frozenset(served.isolated)) == (
         wanted.revision,
         wanted.policy_revision,
         wanted.left_out,
+        wanted.isolated.intersection(served.versions),
     )
-    is_refused = served.ready and served.refused_revision == wanted.revision
+    is_refused = served.ready and refused == wanted.asked
     return Changes(
         prepare=proposal if proposal is not None and not is_answered else None,
         install=not is_installed and not is_refused,
@@ -106,6 +79,14 @@ class _Model:
     served: Served = field(default_factory=Served)
     generation: Generation | None = None
     prepared: frozenset[Slot] = frozenset()
+    refused: Asked | None = None
+    installing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    preparing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def good(self, quarantined: Mapping[int, str]) -> Generation | None:
+        """The generation that may go on when a new one fails; none when its champion is in quarantine."""
+        generation = self.generation
+        return None if generation is None or generation.snapshot.champion in quarantined else generation
 
 
 class Pickup:
@@ -124,52 +105,71 @@ class Pickup:
         isolator: Isolator | None = None,
         threads: Threads | None = None,
         memory: Memory | None = None,
+        mark: Mark | None = None,
     ) -> None:
         """isolator: loads versions on trial; None: they run inline like any other. threads: where `loader` runs."""
         self._config = config
-        self._registry = registry
         self._serving = serving
-        self._cache = cache
-        self._clock = clock
         self._shelf = shelf
         self._report = report
-        self._loader = loader
-        self._isolator = isolator
-        self._threads = threads
-        self._memory = memory
+        self._loading = Loading(registry, cache, shelf, loader, isolator, threads, memory, mark)
         self._conditions = Conditions(config)
         self._models: dict[ModelName, _Model] = {}
+        self._routes = Lane(self._follow_route, clock)
+        self._proposals = Lane(self._follow_proposal, clock)
 
     async def run(self) -> None:
-        """Follow the store for ever. A failure of one pass is logged in the lease and tried again."""
-        await self.pick_up_all()
-        async for name in self._config.watch(""):
-            kind, _, model = name.partition("/")
-            if kind in ("policies", "routes", "proposals"):
-                await self.pick_up(ModelName(model))
-            elif kind == "conditions":
-                await self.pick_up(ModelName(model.rpartition("@")[0]))
+        """Follow the store for ever. A failure of one pass is logged and tried again."""
+        changes = self._config.watch("")
+        try:
+            for name in await self._config.list("routes/"):
+                self._routes.hint(ModelName(name.removeprefix("routes/")))
+            async for name in changes:
+                kind, _, model = name.partition("/")
+                if kind in ("policies", "routes", "proposals"):
+                    self._routes.hint(ModelName(model))
+                elif kind == "conditions":
+                    self._routes.hint(ModelName(model.rpartition("@")[0]))
+        finally:
+            await self._routes.close()
+            await self._proposals.close()
 
     async def pick_up_all(self) -> None:
-        """Bring every routed model up to date."""
-        for name in await self._config.list("routes/"):
-            await self.pick_up(ModelName(name.removeprefix("routes/")))
+        """Bring every routed model up to date, side by side."""
+        async with asyncio.TaskGroup() as group:
+            for name in await self._config.list("routes/"):
+                group.create_task(self.pick_up(ModelName(name.removeprefix("routes/"))))
 
     async def pick_up(self, model: ModelName) -> None:
         """Bring one model up to date with its documents; what fails is reported, not raised."""
-        wanted = await self._wanted(model)
-        if wanted is None:
-            return
+        await self._bring_route(model)
+        await self._follow_proposal(model)
+
+    async def _follow_route(self, model: ModelName) -> None:
+        await self._bring_route(model)
+        self._proposals.hint(model)
+
+    async def _bring_route(self, model: ModelName) -> None:
         known = self._models.setdefault(model, _Model())
-        changes = plan(wanted, known.served, bool(known.prepared))
-        if changes.install:
-            await self._install(model, known, wanted)
-        if changes.prepare is not None:
-            await self._prepare(model, known, wanted, changes.prepare)
-        if changes.drop_prepared:
-            self._drop_prepared(known)
-        if any(changes):
-            self._report(model, known.served)
+        async with known.installing:
+            wanted = await self._wanted(model)
+            if wanted is not None and plan(wanted, known.served, bool(known.prepared), known.refused).install:
+                await self._install(model, known, wanted)
+                self._report(model, known.served)
+
+    async def _follow_proposal(self, model: ModelName) -> None:
+        known = self._models.setdefault(model, _Model())
+        async with known.preparing:
+            wanted = await self._wanted(model)
+            if wanted is None:
+                return
+            changes = plan(wanted, known.served, bool(known.prepared), known.refused)
+            if changes.prepare is not None:
+                await self._prepare(model, known, wanted, changes.prepare)
+            if changes.drop_prepared:
+                self._hold_prepared(known, frozenset())
+            if changes.prepare is not None or changes.drop_prepared:
+                self._report(model, known.served)
 
     async def _wanted(self, model: ModelName) -> Wanted | None:
         route = await self._document(route_name(model))
@@ -189,6 +189,7 @@ class Pickup:
             revision=route.revision,
             proposal=proposed,
             conditions=await self._conditions.of(model, sorted(named)),
+            isolates=self._loading.can_isolate,
         )
 
     async def _document(self, name: str) -> Document | None:
@@ -198,64 +199,85 @@ class Pickup:
 
     async def _prepare(self, model: ModelName, known: _Model, wanted: Wanted, proposal: Proposal) -> None:
         route = read_route(proposal.route.encode())
-        slots = self._slots(model, wanted, route)
-        failed = wanted.quarantined(route.versions) or await self._load_missing(slots)
-        if failed:
-            known.served = msgspec.structs.replace(known.served, refused=proposal.id, reason=_told(model, failed))
-            self._shelf.sweep()
+        if forbidden := wanted.quarantined(route.versions):
+            self._refuse_proposal(model, known, proposal, forbidden)
             return
-        self._hold_prepared(known, slots)
-        known.served = msgspec.structs.replace(known.served, prepared=proposal.id, reason="")
+        slots = wanted.slots(model, route)
+        async with self._loading.held(slots) as failed:
+            if failed:
+                self._refuse_proposal(model, known, proposal, failed)
+            else:
+                self._hold_prepared(known, slots)
+                known.served = msgspec.structs.replace(known.served, prepared=proposal.id, reason="")
+
+    def _refuse_proposal(self, model: ModelName, known: _Model, proposal: Proposal, failed: Mapping[int, str]) -> None:
+        known.served = msgspec.structs.replace(known.served, refused=proposal.id, reason=_told(model, failed))
 
     async def _install(self, model: ModelName, known: _Model, wanted: Wanted) -> None:
-        left_out = wanted.quarantined(frozenset(wanted.left_out))
-        route = wanted.route
-        for number in left_out:
-            route = without(route, number)
-        slots = self._slots(model, wanted, route)
-        last_hope = None if known.generation is not None else route.champion
-        failed = await self._load_missing(slots, last_hope)
-        usable = _usable_route(route, failed, has_good=known.generation is not None)
-        if usable is None:
-            reason = _told(model, failed)
-            known.served = msgspec.structs.replace(
-                known.served, refused_revision=wanted.revision, refused_reason=reason
-            )
-            self._serving.refusals[model] = "" if known.generation is not None else reason
-            self._shelf.sweep()
+        quarantined = wanted.quarantined(wanted.route.versions)
+        route = allowed_route(wanted.route, quarantined.keys())
+        if route is None:
+            self._refuse(model, known, wanted, {}, quarantined)
             return
-        snapshot = compile_route(wanted.policy.model_copy(update={"model": model}), usable, wanted.revision)
-        isolated = frozenset(slot.version.number for slot in slots if slot.isolated)
-        fresh = Generation(snapshot, wanted.policy_revision, usable.versions, self._shelf, isolated)
+        has_good = known.good(quarantined) is not None
+        async with self._loading.held(wanted.slots(model, route), None if has_good else route.champion) as failed:
+            usable = usable_route(route, failed.keys(), has_good)
+            if usable is None:
+                self._refuse(model, known, wanted, failed, quarantined)
+                return
+            self._swap(model, known, wanted, usable)
+        known.served = msgspec.structs.replace(known.served, refused_reason=_told(model, {**failed, **quarantined}))
+        await self._prove(VersionId(model, usable.champion), wanted)
+
+    def _swap(self, model: ModelName, known: _Model, wanted: Wanted, route: Route) -> None:
+        """Install the route, whose versions are all on the shelf: one assignment."""
+        snapshot = compile_route(wanted.policy.model_copy(update={"model": model}), route, wanted.revision)
+        isolated = wanted.isolated & route.versions
+        fresh = Generation(snapshot, wanted.policy_revision, route.versions, self._shelf, isolated)
         retired, known.generation = known.generation, fresh
         self._serving.generations[model] = fresh
         self._serving.refusals[model] = ""
+        known.refused = None
         known.served = Served(
             revision=wanted.revision,
             policy_revision=wanted.policy_revision,
             versions=tuple(sorted(fresh.versions)),
             left_out=wanted.left_out,
+            isolated=tuple(sorted(isolated)),
             ready=True,
             prepared=known.served.prepared,
             refused=known.served.refused,
-            refused_reason=_told(model, {**failed, **left_out}),
         )
         if retired is not None:
             retired.retire()
-        self._shelf.sweep()
         metrics.revision.labels(model).set(wanted.revision)
         metrics.loaded.set(len(self._shelf))
-        await self._prove(VersionId(model, usable.champion), wanted)
+
+    def _refuse(
+        self,
+        model: ModelName,
+        known: _Model,
+        wanted: Wanted,
+        failed: Mapping[int, str],
+        quarantined: Mapping[int, str],
+    ) -> None:
+        """Go on with the last good generation; where there is none the model answers with the reason."""
+        reason = _told(model, {**failed, **quarantined})
+        known.refused = wanted.asked
+        if known.good(quarantined) is None:
+            gone, known.generation = known.generation, None
+            self._serving.generations.pop(model, None)
+            known.served = Served(prepared=known.served.prepared, refused=known.served.refused)
+            if gone is not None:
+                gone.retire()
+        self._serving.refusals[model] = "" if known.generation is not None else reason
+        known.served = msgspec.structs.replace(known.served, refused_revision=wanted.revision, refused_reason=reason)
 
     async def _prove(self, champion: VersionId, wanted: Wanted) -> None:
         """Remember that the version has been champion, so that it runs inline from now on. A lost race is made up."""
         if not wanted.condition(champion.number).proven:
             with suppress(RevisionConflict):
                 await self._conditions.change(champion, partial(msgspec.structs.replace, proven=True))
-
-    def _slots(self, model: ModelName, wanted: Wanted, route: Route) -> frozenset[Slot]:
-        slots = wanted.slots(model, route)
-        return slots if self._isolator is not None else frozenset(Slot(slot.version) for slot in slots)
 
     def _hold_prepared(self, known: _Model, slots: frozenset[Slot]) -> None:
         for slot in slots:
@@ -264,62 +286,6 @@ class Pickup:
         for slot in before:
             self._shelf.give_back(slot)
 
-    def _drop_prepared(self, known: _Model) -> None:
-        before, known.prepared = known.prepared, frozenset()
-        for slot in before:
-            self._shelf.give_back(slot)
-
-    async def _load_missing(self, slots: frozenset[Slot], last_hope: int | None = None) -> dict[int, str]:
-        """Load what is not on the shelf. Returns why each number that failed could not be loaded.
-
-        last_hope: the version without which nothing would answer; no limit of memory keeps it out.
-        """
-        failed: dict[int, str] = {}
-        for slot in sorted(slots):
-            if slot in self._shelf:
-                continue
-            model, number = slot.version
-            try:
-                loaded = await self._load(slot)
-                self._shelf.put(slot, loaded)
-                refusal = self._memory.refusal() if self._memory is not None and number != last_hope else ""
-                if refusal:
-                    self._shelf.drop(slot)
-                    raise ExecutionError(refusal)
-                metrics.loads.labels(model, "ok").inc()
-            except (RegistryError, ExecutionError, OSError) as error:
-                failed[number] = str(error)
-                metrics.loads.labels(model, "failed").inc()
-        return failed
-
-    async def _load(self, slot: Slot) -> LoadedVersion:
-        manifest, directory = await self._registry.fetch(slot.version, self._cache)
-        if slot.isolated and self._isolator is not None:
-            return await self._isolator(manifest, directory)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._loader, manifest, directory)
-
 
 def _told(model: ModelName, failed: Mapping[int, str]) -> str:
     return "; ".join(f"{model}@{number}: {why}" for number, why in sorted(failed.items()))
-
-
-def _usable_route(route: Route, failed: dict[int, str], has_good: bool) -> Route | None:
-    """The route to install when some versions failed to load; None keeps the last good generation.
-
-    A process that has nothing yet serves what it can: the champion without the challengers that failed, or
-    `previous` when the champion itself failed.
-    """
-    if not failed:
-        return route
-    if has_good:
-        return None
-    champion = route.champion if route.champion not in failed else route.previous
-    if champion is None or champion in failed:
-        return None
-    return Route(
-        champion=champion,
-        canaries=tuple(c for c in route.canaries if c.version not in failed and c.version != champion),
-        shadows=tuple(s for s in route.shadows if s.version not in failed and s.version != champion),
-        previous=route.previous if route.previous not in failed and route.previous != champion else None,
-        salt=route.salt,
-    )

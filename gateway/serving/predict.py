@@ -35,11 +35,11 @@ from gateway.names import ModelName, Outcome, Reason, Role
 from gateway.registry.manifest import Manifest
 from gateway.routing.decide import Decision, Facts, decide
 from gateway.serving.access import TokenCheck
+from gateway.serving.arm import Arm
 from gateway.serving.batcher import Batcher
 from gateway.serving.call import Attempt, Call, Done
 from gateway.serving.generation import Generation
 from gateway.serving.identity import RecentIds, RequestIds
-from gateway.serving.lane import Lane
 from gateway.serving.measure import Measures
 from gateway.serving.request import Answer, PredictRequest, ServedModel, first_record
 from gateway.serving.shadow import Shadows
@@ -98,11 +98,11 @@ class Serving:
         generation = self._generation(request.model)
         facts, flags = self._facts(request, generation, started)
         decision = decide(generation.snapshot, facts)
-        lane = self._lane(generation, decision.version)
+        arm = self._arm(generation, decision.version)
         expires = started + _deadline_seconds(request, generation)
         call = Call(request, generation, facts, flags, decision, started, expires, done, [])
         generation.hold()
-        self._batcher.add(Attempt(call, lane, decision))
+        self._batcher.add(Attempt(call, arm, decision))
 
     def feedback(self, items: Sequence[Feedback]) -> bool:
         """Write labels and values down. False when the journal could not take them."""
@@ -140,17 +140,19 @@ class Serving:
             raise ModelNotFound(f"name a model: served are {names}")
         found = self.generations.get(ModelName(model))
         if found is None:
+            if refusal := self.refusals.get(ModelName(model)):
+                raise Unavailable(f"model {model} has no version that may answer: {refusal}")
             raise ModelNotFound(f"model {model[:100]!r} is not served here")
         return found
 
-    def _lane(self, generation: Generation, version: int) -> Lane:
-        lane = generation.lanes.get(version)
-        if lane is None:
+    def _arm(self, generation: Generation, version: int) -> Arm:
+        arm = generation.arms.get(version)
+        if arm is None:
             loaded = _loaded(generation, version)
             snapshot = generation.snapshot
             tally = self._measures.of(snapshot.model, version, snapshot.roles.get(version, Role.PREVIOUS))
-            lane = generation.lanes[version] = Lane(loaded, version, snapshot, tally)
-        return lane
+            arm = generation.arms[version] = Arm(loaded, version, snapshot, tally)
+        return arm
 
     def _facts(self, request: PredictRequest, generation: Generation, now: float) -> tuple[Facts, tuple[str, ...]]:
         made = self._ids.next()
@@ -184,14 +186,15 @@ class Serving:
         call = attempt.call
         try:
             call.records.append(record_of(attempt, run))
-            call.tally = attempt.lane.tally
+            call.tally = attempt.arm.tally
             if call.first is None:
                 call.first = attempt.prepared
             if run.whole is not None:
                 call.answered = run
                 self._write(call)
             else:
-                call.failed = call.failed or run
+                if call.failed is None or call.failed.is_lost:
+                    call.failed = run
                 self._fall_back(call)
         except Exception as error:  # noqa: BLE001 - whatever fails here, the caller gets an answer
             self._leave(call, error)
@@ -212,11 +215,11 @@ class Serving:
                 return self._write(call)
             decision = _fallback_decision(call.generation, fallback, call.decision)
             if decision is not None:
-                return self._batcher.add(Attempt(call, self._lane(call.generation, decision.version), decision))
+                return self._batcher.add(Attempt(call, self._arm(call.generation, decision.version), decision))
         rescue = _rescue(call)
         if rescue is not None:
             metrics.champion_rescues.labels(call.generation.model, str(call.decision.version)).inc()
-            return self._batcher.add(Attempt(call, self._lane(call.generation, rescue.version), rescue))
+            return self._batcher.add(Attempt(call, self._arm(call.generation, rescue.version), rescue))
         return self._write(call)
 
     def _written(self, call: Call, is_written: bool, now: float) -> None:
@@ -260,7 +263,7 @@ class Serving:
         for version in call.decision.shadows:
             if version in call.generation.versions:
                 decision = replace(call.decision, version=version, role=Role.SHADOW)
-                self._shadows.offer(Attempt(call, self._lane(call.generation, version), decision, call.first))
+                self._shadows.offer(Attempt(call, self._arm(call.generation, version), decision, call.first))
 
 
 def _loaded(generation: Generation, version: int) -> LoadedVersion:
@@ -304,4 +307,6 @@ def _rescue(call: Call) -> Decision | None:
 def _failure(ended: Run) -> GatewayError:
     if ended.outcome is Outcome.DEADLINE:
         return DeadlineExceeded("the deadline passed before the model answered", retry_after_seconds=1.0)
+    if ended.is_lost:
+        return Unavailable(ended.error)
     return ExecutionError(ended.error or "the model failed on these inputs")

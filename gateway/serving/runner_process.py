@@ -22,10 +22,10 @@ import msgspec
 
 from gateway.errors import CorruptPackage, ExecutionError
 from gateway.execution.runner_wire import Frames, Ready, Start, frame
+from gateway.serving.running import CRASHES
 
 LOAD_SECONDS = 60.0
 _LAST_BREATH_SECONDS = 1.0
-_CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 _ROOT = str(Path(__file__).resolve().parents[2])
 _START = (
     "import os, sys; os.environ.update(OMP_NUM_THREADS='1', OPENBLAS_NUM_THREADS='1'); "
@@ -56,7 +56,7 @@ def cause_of(code: int) -> End:
     if code >= 0:
         return End(Cause.ENDED, f"its process ended with exit code {code}")
     name = signal.Signals(-code).name
-    if -code in _CRASHES:
+    if -code in CRASHES:
         return End(Cause.CRASHED, f"its process crashed ({name})")
     return End(Cause.KILLED, f"its process was killed ({name})")
 

@@ -13,9 +13,9 @@ from gateway.execution.tensors import Tensors
 from gateway.journal.tee import Tee
 from gateway.names import Outcome
 from gateway.registry.manifest import MOST_JOINED_ROWS
+from gateway.serving.arm import Arm
 from gateway.serving.batcher import groups, joined, parts
 from gateway.serving.call import Attempt
-from gateway.serving.lane import Lane
 from gateway.serving.writing import shadow_record_of
 
 
@@ -33,7 +33,7 @@ class Shadows:
         self._emptied.set()
 
     def offer(self, copy: Attempt) -> bool:
-        """Queue a copy: the answered call, the shadow's lane, the decision with the shadow's version and role, and the
+        """Queue a copy: the answered call, the shadow's arm, the decision with the shadow's version and role, and the
         answering version's inputs. False (and counted) when the queue is full."""
         generation = copy.call.generation
         if len(self._waiting) >= self._limit:
@@ -66,56 +66,56 @@ class Shadows:
 
     async def _run_some(self) -> None:
         taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_JOINED_ROWS))]
-        by_lane: dict[Lane, list[Attempt]] = {}
+        by_arm: dict[Arm, list[Attempt]] = {}
         for copy in taken:
-            by_lane.setdefault(copy.lane, []).append(copy)
+            by_arm.setdefault(copy.arm, []).append(copy)
         try:
-            for lane, copies in by_lane.items():
-                await self._run_all(lane, self._fitting(lane, copies))
+            for arm, copies in by_arm.items():
+                await self._run_all(arm, self._fitting(arm, copies))
             self._tee.flush()
         finally:
             for copy in taken:
                 copy.call.generation.release()
 
-    def _fitting(self, lane: Lane, copies: list[Attempt]) -> list[Attempt]:
+    def _fitting(self, arm: Arm, copies: list[Attempt]) -> list[Attempt]:
         """Those whose inputs the shadow takes; made anew where its signature differs from the answering version's."""
         fitting: list[Attempt] = []
         for copy in copies:
             try:
                 answering = copy.call.generation.versions[copy.call.decision.version].manifest
-                own = lane.loaded.manifest
+                own = arm.loaded.manifest
                 if (answering.inputs, answering.features) != (own.inputs, own.features):
-                    copy.prepared = lane.prepare(copy.call.request)
+                    copy.prepared = arm.prepare(copy.call.request)
                 fitting.append(copy)
             except GatewayError:
-                metrics.shadow_dropped.labels(lane.snapshot.model, "failed").inc()
+                metrics.shadow_dropped.labels(arm.snapshot.model, "failed").inc()
         return fitting
 
-    async def _run_all(self, lane: Lane, copies: list[Attempt]) -> None:
-        if not lane.joins:
+    async def _run_all(self, arm: Arm, copies: list[Attempt]) -> None:
+        if not arm.joins:
             for copy in copies:
-                self._write(lane, [copy], await self._run(lane, joined([copy])))
+                self._write(arm, [copy], await self._run(arm, joined([copy])))
             return
         for group in groups(copies):
-            ended = await self._run(lane, joined(group)) if group else None
+            ended = await self._run(arm, joined(group)) if group else None
             if ended is None:
                 continue
             if ended.outcome is Outcome.ERROR and not ended.is_lost and len(group) > 1:
                 for copy in group:
-                    self._write(lane, [copy], await self._run(lane, joined([copy])))
+                    self._write(arm, [copy], await self._run(arm, joined([copy])))
             else:
-                self._write(lane, group, ended)
+                self._write(arm, group, ended)
 
-    async def _run(self, lane: Lane, tensors: Tensors) -> Run:
-        return await run(self._executor, lane.loaded, tensors, self._deadline_seconds)
+    async def _run(self, arm: Arm, tensors: Tensors) -> Run:
+        return await run(self._executor, arm.loaded, tensors, self._deadline_seconds)
 
-    def _write(self, lane: Lane, copies: list[Attempt], ended: Run) -> None:
+    def _write(self, arm: Arm, copies: list[Attempt], ended: Run) -> None:
         """Offer the records of one run; what it raised is in them."""
-        ends = [ended] if len(copies) == 1 else parts(lane.loaded, copies, ended)
+        ends = [ended] if len(copies) == 1 else parts(arm.loaded, copies, ended)
         for copy, end in zip(copies, ends, strict=True):
             record = shadow_record_of(copy, end)
             self._tee.offer(record)
-            lane.tally.ran(record.outcome, record.latency_us)
+            arm.tally.ran(record.outcome, record.latency_us)
 
     def _drop_all(self) -> None:
         while self._waiting:

@@ -20,7 +20,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 def record_of(attempt: Attempt, ended: Run) -> Prediction:
     """The record of one run that answers, or tried to."""
-    call, decision, snapshot = attempt.call, attempt.decision, attempt.lane.snapshot
+    call, decision, snapshot = attempt.call, attempt.decision, attempt.arm.snapshot
     facts, prepared, flags = call.facts, attempt.prepared, call.flags
     assert prepared is not None, "what does not fit is not run"
     if ended.listed is not None:

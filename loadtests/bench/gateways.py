@@ -50,40 +50,42 @@ def prepare(route: Route, made: Material, folder: Path, core: int) -> Path:
     values = {"data": str(data), "config": str(policies(folder)), "port": str(port), "admin": str(admin)}
     try:
         with server.running(fill(whole.program, values), folder, core, {}, port) as started:
-            token = _token(data, started)
+            token = admin_token(data, started)
             with Client(f"http://127.0.0.1:{admin}", token=token, timeout_seconds=120.0) as client:
-                _publish(client, route, made)
+                _fill(client, route, made)
                 _until_served(port, MODELS if route == "models" else 1, started)
     except ClientError as error:
         raise PrepareFailed(f"the gateway refused the bench's {route}: {error}") from error
     return data
 
 
-def _publish(client: Client, route: Route, made: Material) -> None:
+def _fill(client: Client, route: Route, made: Material) -> None:
     for name in names(MODELS if route == "models" else 1):
-        _version(client, name, made.champion, made.reference)
+        publish(client, name, made.champion, made.reference)
     if route == "alone":
         return
-    _version(client, MODEL, made.challenger, made.reference)
+    publish(client, MODEL, made.challenger, made.reference)
     path = model_path(MODEL, "/route")
     wanted = {"champion": 1, "canaries": [{"version": 2, "weight": CANARY_PERCENT}]}
     if route == "shadow":
         wanted = {"champion": 1, "shadows": [{"version": 2, "share": 100}]}
-    _first_route(client, path)
+    first_route(client, path)
     client.send(route_call(MODEL, wanted, client.tagged(path).etag, "bench"))
 
 
-def _version(client: Client, name: str, file: Path, reference: Path) -> None:
+def publish(client: Client, name: str, file: Path, reference: Path | None) -> None:
+    """Publish one version through the admin API; without a reference it is not monitored."""
     manifest = json.dumps({"features": [{"name": feature} for feature in FEATURES]}).encode()
     parts = {
         "model": ("model.onnx", file.read_bytes()),
         "manifest": ("manifest.json", manifest),
-        "reference": (reference.name, reference.read_bytes()),
     }
+    if reference is not None:
+        parts["reference"] = (reference.name, reference.read_bytes())
     client.send(Call("POST", model_path(name, "/versions"), files=parts))
 
 
-def _first_route(client: Client, path: str) -> None:
+def first_route(client: Client, path: str) -> None:
     """Wait until the first version has a route; publishing answers before that."""
     give_up = time.monotonic() + _PATIENCE_SECONDS
     while True:
@@ -96,7 +98,8 @@ def _first_route(client: Client, path: str) -> None:
             time.sleep(0.05)
 
 
-def _token(data: Path, started: server.Server) -> str:
+def admin_token(data: Path, started: server.Server) -> str:
+    """The first admin token, once the gateway answers. Raises PrepareFailed."""
     file = data / "admin-token"
     _until(lambda: file.exists() and bool(file.read_text().strip()), "the admin token", started)
     _until(lambda: _status(started.port, "/livez") == 200, "an answer", started)

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from loadtests.bench import machine
+
 Tool = Literal["wrk", "own"]
 MARK = "BENCH "
+_GRACE_SECONDS = 30.0
 WRK_MISSING = "wrk is not installed (Debian, Ubuntu: apt-get install wrk): the bench uses its own, slower generator."
 
 
@@ -84,6 +88,24 @@ def command(load: Load, request: Request, port: int, folder: Path) -> list[str]:
     (folder / "plan.json").write_text(json.dumps(plan))
     where = ["--connections", str(load.connections), "--seconds", str(load.seconds)]
     return [sys.executable, "-m", "loadtests.bench.generator", str(folder / "plan.json"), *where]
+
+
+def run(load: Load, request: Request, port: int, folder: Path, core: int) -> Outcome:
+    """Load the address, the load tool pinned to `core`. Raises LoadFailed."""
+    words = command(load, request, port, folder)
+    try:
+        with machine.pinned(core):
+            done = subprocess.run(
+                words,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=load.seconds + _GRACE_SECONDS,
+                check=False,
+            )
+    except subprocess.TimeoutExpired as error:
+        raise LoadFailed("the load tool did not end") from error
+    return read_outcome(done.stdout + done.stderr)
 
 
 # Files are closed at once: wrk's event loop has room for few descriptors beside its connections.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import resource
 import shutil
-import subprocess
 import tempfile
 import threading
 import time
@@ -28,7 +27,6 @@ from loadtests.bench.sample import CASES, Case, Sample, clean_rounds_short
 from loadtests.bench.server import Check, Server, StartFailed
 from loadtests.bench.subjects import Route, Subject, fill
 
-_LOAD_GRACE_SECONDS = 30.0
 _CANARY_TRIES = 400
 """A 5 % canary answers none of so many requests once in 10^9 runs."""
 
@@ -205,20 +203,7 @@ def _sample(
 def _loaded(bench: Bench, started: Server, request: Request, seconds: float, folder: Path) -> Outcome:
     """Run the load tool on its core. Raises LoadFailed."""
     asked = Load(bench.load.tool, bench.load.connections, seconds)
-    command = load.command(asked, request, started.port, folder)
-    try:
-        with machine.pinned(bench.load_core):
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=seconds + _LOAD_GRACE_SECONDS,
-                check=False,
-            )
-    except subprocess.TimeoutExpired as error:
-        raise LoadFailed("the load tool did not end") from error
-    return load.read_outcome(done.stdout + done.stderr)
+    return load.run(asked, request, started.port, folder, bench.load_core)
 
 
 def _children_seconds() -> float:

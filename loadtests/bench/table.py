@@ -21,11 +21,11 @@ def render(
     parts = ["# Benchmark", "", *(f"- {name}: {value}" for name, value in facts.items())]
     if any(middle.clean == 0 for middle in medians):
         parts.append("- **Some rows have no clean round: something else used the cores. Their figures prove nothing.**")
-    parts += ["", "## Measured", "", *_aligned(_measured(titles, medians))]
+    parts += ["", "## Measured", "", *aligned(_measured(titles, medians))]
     if any(middle.is_load_tool_full for middle in medians):
         parts += ["", "`>=`: the load tool used its whole core, so the server may be faster than this."]
     if found:
-        parts += ["", "## Bars", "", *_aligned(_against(found))]
+        parts += ["", "## Bars", "", *aligned(_against(found))]
     if notes:
         parts += ["", "## Left out", "", *(f"- {note}" for note in notes)]
     return "\n".join(parts) + "\n"
@@ -73,13 +73,18 @@ def number(value: float, digits: int) -> str:
     return f"{value:,.{digits}f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Markdown whose columns also line up: the first two to the left, the others to the right."""
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0, 1)) -> list[str]:
+    """Markdown whose columns also line up: those of `left` to the left, the others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["| " + " | ".join(_cell(text, widths, at) for at, text in enumerate(row)) + " |" for row in rows]
-    rule = "|" + "|".join("-" * (width + 2) if at < 2 else "-" * (width + 1) + ":" for at, width in enumerate(widths))
+    lines = ["| " + " | ".join(_cells(row, widths, left)) + " |" for row in rows]
+    rule = "|" + "|".join(
+        "-" * (width + 2) if at in left else "-" * (width + 1) + ":" for at, width in enumerate(widths)
+    )
     return [lines[0], f"{rule}|", *lines[1:]]
 
 
-def _cell(text: str, widths: Sequence[int], column: int) -> str:
-    return text.ljust(widths[column]) if column < 2 else text.rjust(widths[column])
+def _cells(row: Sequence[str], widths: Sequence[int], left: Sequence[int]) -> list[str]:
+    return [
+        text.ljust(width) if at in left else text.rjust(width)
+        for at, (text, width) in enumerate(zip(row, widths, strict=True))
+    ]

@@ -12,7 +12,7 @@ from gateway.api.serving_app import build_serving_app
 from gateway.documents.policy import Policy
 from gateway.documents.route import Canary, Route
 from gateway.documents.token import Scope
-from gateway.errors import ModelNotFound, VersionNotLoaded
+from gateway.errors import ModelNotFound, QuotaExceeded, VersionNotLoaded
 from gateway.execution.contract import contract_for
 from gateway.execution.executor import Run
 from gateway.journal.record import Feedback, Prediction
@@ -38,6 +38,27 @@ MANIFEST = Manifest(
 POLICY = Policy(model="electricity")
 
 
+class FakeTokens:
+    """Grants what `secrets` holds. is_fresh False: only a look that may wait can tell. over: the quota's refusal."""
+
+    def __init__(self) -> None:
+        self.secrets: dict[str, Scope] = {"good-token": Scope.PREDICT}
+        self.is_fresh = True
+        self.over: QuotaExceeded | None = None
+
+    async def __call__(self, secret: str, scope: Scope) -> bool:
+        if self.over is not None and secret in self.secrets:
+            raise self.over
+        return self.secrets.get(secret) == scope
+
+    def now(self, secret: str, scope: Scope) -> bool | None:
+        if not self.is_fresh:
+            return None
+        if self.over is not None and secret in self.secrets:
+            raise self.over
+        return self.secrets.get(secret) == scope
+
+
 class FakeServing:
     """Answers label 1 to every row; `outputs`, `failure`, `takes_feedback` and `reasons` can be set."""
 
@@ -48,7 +69,7 @@ class FakeServing:
         self.outputs: dict[str, np.ndarray] | None = None
         self.takes_feedback = True
         self.reasons: list[str] = []
-        self.secrets: dict[str, Scope] = {"good-token": Scope.PREDICT}
+        self.verify_token = FakeTokens()
         self.flags: tuple[str, ...] = ()
 
     async def predict(self, request: PredictRequest) -> Answer:
@@ -97,9 +118,6 @@ class FakeServing:
 
     def readiness(self) -> tuple[bool, list[str]]:
         return not self.reasons, self.reasons
-
-    async def verify_token(self, secret: str, scope: Scope) -> bool:
-        return self.secrets.get(secret) == scope
 
 
 @pytest.fixture

@@ -122,8 +122,8 @@ async def test_a_body_of_several_gzip_members_is_read_whole(client: httpx.AsyncC
     [
         (gzip.compress(bytes(50_000_000)), "gzip", 413),
         (gzip.compress(b"") * 10 + gzip.compress(bytes(2000)), "gzip", 413),
-        (gzip.compress(b"{}")[:-9], "gzip", 400),
-        (gzip.compress(b"{}") + b"junk", "gzip", 400),
+        (gzip.compress(b"{}", mtime=0)[:-9], "gzip", 400),
+        (gzip.compress(b"{}", mtime=0) + b"junk", "gzip", 400),
         (zlib.compress(b"{}") + b"junk", "deflate", 400),
         (zlib.compress(b"{}"), "gzip", 400),
         (b"", "gzip", 400),

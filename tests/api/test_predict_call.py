@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+from gateway.api.door import read_head
+from gateway.api.predict import read_predict
 from gateway.api.serving_app import build_serving_app
-from gateway.errors import DeadlineExceeded, ExecutionError, Unavailable
+from gateway.errors import DeadlineExceeded, ExecutionError, InvalidInput, Unavailable
 from gateway.settings import Settings
 
 RECORD = {"nswprice": 0.06, "nswdemand": 0.44}
@@ -90,7 +93,7 @@ DEEP = b'{"inputs": ' + b"[" * 40 + b"1" + b"]" * 40 + b"}"
 BAD: list[tuple[str, bytes, str]] = [
     ("empty", b"", ""),
     ("not JSON", b"nswprice=1", ""),
-    ("cut off", b'{"model": "electricity", "inputs": {"nswprice": 0.1', "/nswprice"),
+    ("cut off", b'{"model": "electricity", "inputs": {"nswprice": 0.1', "/inputs/nswprice"),
     ("trailing", b'{"inputs": [[0.1, 0.2]]} x', ""),
     ("not an object", b"[1, 2]", ""),
     ("no inputs", b'{"model": "electricity"}', "/inputs"),
@@ -103,8 +106,15 @@ BAD: list[tuple[str, bytes, str]] = [
     ("id too long", b'{"inputs": [[0.1, 0.2]], "id": "' + b"a" * 129 + b'"}', "/id"),
     ("id not Latin", '{"inputs": [[0.1, 0.2]], "id": "ключ"}'.encode(), "/id"),
     ("key too long", b'{"inputs": [[0.1, 0.2]], "key": "' + b"a" * 2000 + b'"}', "/key"),
-    ("NaN", b'{"inputs": {"nswprice": NaN, "nswdemand": 0.1}}', "/nswprice"),
-    ("minus infinity", b'{"inputs": {"nswprice": 0.1, "nswdemand": -Infinity}}', "/nswdemand"),
+    ("NaN", b'{"inputs": {"nswprice": NaN, "nswdemand": 0.1}}', "/inputs/nswprice"),
+    ("minus infinity", b'{"inputs": {"nswprice": 0.1, "nswdemand": -Infinity}}', "/inputs/nswdemand"),
+    ("NaN in a row", b'{"key": "a, {b: [", "inputs": [[0.1, 0.2], [0.3, NaN]]}', "/inputs/1/1"),
+    (
+        "NaN in a record of several",
+        b'{"inputs": [{"nswprice": 1, "nswdemand": [2]}, {"a~/\\"": NaN}]}',
+        '/inputs/1/a~0~1"',
+    ),
+    ("cut short", b'{"inputs": {"nswprice": 0.1, "nswdem', "/inputs/nswprice"),
     ("number out of range", b'{"inputs": {"nswprice": 1e999, "nswdemand": 0.1}}', "/inputs/nswprice"),
     ("duplicate feature", b'{"inputs": {"nswprice": 1, "nswprice": 2, "nswdemand": 0.1}}', "/nswprice"),
     ("duplicate key", b'{"inputs": [[0.1, 0.2]], "inputs": [[0.3, 0.4]]}', "/inputs"),
@@ -288,3 +298,20 @@ async def test_a_caller_who_is_gone_gets_no_answer_and_no_prediction(serving: An
     await app(scope, receive, send)
     assert sent == []
     assert serving.asked == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"inputs": [' + b"[" * 7_000_000 + b"NaN",
+        b'{"inputs": "' + b'\\"' * 3_500_000 + b"\\",
+        b'{"a' + b"\\" * 199_001,
+    ],
+    ids=["brackets", "quotes", "strokes"],
+)
+def test_naming_the_place_never_takes_long(body: bytes) -> None:
+    """A body that is made to be slow to explain is refused without its place."""
+    start = time.monotonic()
+    with pytest.raises(InvalidInput):
+        read_predict(read_head([]), body)
+    assert time.monotonic() - start < 1.0

@@ -75,6 +75,16 @@ def test_tokens_are_made_listed_and_revoked(command: Command) -> None:
     assert command("token", "revoke", "nobody", "--data", "d").code == 1
 
 
+def test_a_token_may_carry_a_quota(command: Command) -> None:
+    create = ("token", "create", "shop", "--scopes", "predict", "--data", "d")
+    assert "requests_per_second" in command(*create, "--burst", "5").err
+    assert command(*create, "--requests-per-second", "0").code == 1
+    assert command(*create, "--requests-per-second", "50").code == 0
+    made = command("token", "list", "--data", "d", "--json").json["tokens"][0]
+    assert (made["requests_per_second"], made["burst"]) == (50.0, 50.0)
+    assert "50/s, 50 at once" in command("token", "list", "--data", "d").out
+
+
 def test_apply_takes_files_over_without_a_gateway(command: Command, tmp_path: Path) -> None:
     (tmp_path / "router_config").mkdir()
     (tmp_path / "router_config" / "m.yaml").write_text("deadline_ms: 5\n")

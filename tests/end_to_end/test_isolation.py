@@ -7,7 +7,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+from gateway.serving.running import was_running
 from tests.end_to_end.running import RunningGateway, small_model, until
 from tests.execution import graphs
 
@@ -213,3 +214,47 @@ def test_no_runner_outlives_its_serving_process(start_gateway: Start, model_file
     gateway.kill("serving_process")
     until(lambda: not psutil.pid_exists(orphan.pid) or orphan.status() == psutil.STATUS_ZOMBIE, "the runner's end")
     runner(gateway, but_not=orphan.pid)
+
+
+def test_a_champion_that_ends_the_serving_process_is_named_and_tried_alone(
+    start_gateway: Start, tmp_path: Path
+) -> None:
+    """Its inputs make it loop inside the serving process, which dies of SIGSEGV in it: the process that comes next runs
+    it alone, the second crash is its own and puts it into quarantine, and the last champion answers."""
+    gateway = start_gateway()
+    good, bad = tmp_path / "good.onnx", tmp_path / "bad.onnx"
+    good.write_bytes(graphs.identity().SerializeToString())
+    bad.write_bytes(graphs.loops_beyond_a_thousand().SerializeToString())
+    for file in (good, bad):
+        done = gateway.command("publish", MODEL, str(file), "--features", "a,b", "--url", gateway.admin_url)
+        assert done.returncode == 0, done.stdout + done.stderr
+    gateway.wait_until_served(MODEL)
+    route = gateway.admin("GET", f"/admin/models/{MODEL}/route")
+    body = {"champion": 2, "previous": 1}
+    changed = gateway.admin(
+        "PUT", f"/admin/models/{MODEL}/route", json=body, headers={"If-Match": route.headers["ETag"]}
+    )
+    assert changed.status_code == 200, changed.text
+    poison, victim = {"a": 100_000.0, "b": 100_000.0}, gateway.child("serving_process")
+    with httpx.Client(timeout=30) as client:
+        caller = threading.Thread(target=lambda: _poisoned(gateway, poison), daemon=True)
+        caller.start()
+        until(lambda: was_running(gateway.data / "run" / "running" / "w0"), "the run that does not end")
+        victim.send_signal(signal.SIGSEGV)
+        until(lambda: condition(gateway, 2)["suspect"], "the suspicion")
+        alone = runner(gateway)
+        answer = gateway.predict(client, MODEL, inputs={"a": 1.0, "b": 1.0})
+        assert (answer.status_code, answer.json()["version"]) == (200, 2)
+        alone.send_signal(signal.SIGSEGV)
+        until(lambda: condition(gateway, 2)["quarantined"], "the quarantine")
+        until(lambda: gateway.predict(client, MODEL, inputs=poison).json().get("version") == 1, "the last champion")
+        caller.join(30)
+    shown = condition(gateway, 2)
+    assert "while it ran this version" in shown["reason"]
+    assert f"killed by SIGSEGV) while it ran {MODEL}@2" in gateway.log()
+    assert gateway.stop() == 0
+
+
+def _poisoned(gateway: RunningGateway, inputs: dict[str, float]) -> None:
+    with httpx.Client(timeout=10) as client, suppress(httpx.HTTPError):
+        gateway.predict(client, MODEL, inputs=inputs)

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 
 from gateway.documents.policy import Inputs
 from gateway.errors import AdmissionRefused
@@ -312,3 +312,18 @@ def test_the_gateways_side_of_admission_loads_no_model_library() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
     )
     assert found.stdout.split() == []
+
+
+def test_what_a_model_takes_in_memory_is_measured(tmp_path: Path, server: AdmissionServer) -> None:
+    """A serving process may refuse it before it loads it; the file's size says little."""
+    table = numpy_helper.from_array(np.ones(5_000_000, np.float32), "table")
+    model = graphs.graph_model(
+        [helper.make_node("Gather", ["table", "i"], ["y"], axis=0)],
+        inputs=[helper.make_tensor_value_info("i", TensorProto.INT64, [None, 1])],
+        outputs=[helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 1])],
+        initializers=[table],
+    )
+    large = admit(model.SerializeToString(), DRAFT, tmp_path / "large", LIMITS, server=server)
+    small = admit(IDENTITY, DRAFT, tmp_path / "small", LIMITS, server=server)
+    assert 20_000_000 <= large.memory_bytes - small.memory_bytes < 200_000_000
+    assert read_package(tmp_path / "large").memory_bytes == large.memory_bytes

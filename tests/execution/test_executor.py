@@ -26,6 +26,7 @@ class Fake:
     """A version that does what the test says."""
 
     def __init__(self, cost_us: float = 1.0, error: Exception | None = None, takes: float = 0.0) -> None:
+        self.manifest = Manifest(model="m", number=3)
         self.cost_us = cost_us
         self.error = error
         self.takes = takes
@@ -171,3 +172,22 @@ async def test_what_waits_at_the_end_is_answered() -> None:
     first.may_run.set()
     assert (await waiting[0]).outcome is Outcome.OK
     assert (await run(ran, first.version, INPUTS, None)).error == CLOSING
+
+
+@pytest.mark.parametrize("error", [None, ExecutionError(CAN_NOT_RUN)])
+@pytest.mark.parametrize("cost_us", [1.0, 5000.0])
+async def test_a_version_is_marked_while_it_runs_and_only_then(cost_us: float, error: Exception | None) -> None:
+    """After the death of the process somebody wants to know what ran; inline or in a thread, failing or not."""
+    seen: list[str] = []
+
+    class Marks:
+        def begin(self, manifest: Manifest) -> int:
+            seen.append(f"begins {manifest.version}")
+            return 7
+
+        def end(self, place: int) -> None:
+            seen.append(f"ends {place} after {len(fake.threads)} run")
+
+    fake, ran = Fake(cost_us, error), SessionExecutor(1000, 1, CLOCK.monotonic, Marks())
+    await run(ran, fake.version, INPUTS, None)
+    assert seen == ["begins m@3", "ends 7 after 1 run"]

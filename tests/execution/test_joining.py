@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.execution.joining import may_be_joined, rows_to_join
+from gateway.execution.joining import Joining, joins_under, may_be_joined, try_joining
 from gateway.execution.session import run_at_least
 from gateway.registry.manifest import Feature, Manifest, Tensor
 
@@ -72,7 +72,7 @@ def vector_product(table: np.ndarray) -> Any:
     ],
 )
 def test_joined_and_alone_are_compared_bit_for_bit(function: Any, least_rows: int) -> None:
-    assert rows_to_join(Session(function), ["y"], manifest(-1, 2), []) == least_rows
+    assert try_joining(Session(function), ["y"], manifest(-1, 2), []).least_rows == least_rows
 
 
 @pytest.mark.parametrize("shape", [(1, 2), (-1, -1), (), (2,)])
@@ -91,14 +91,14 @@ def test_known_rows_are_tried_too() -> None:
     def far(table: np.ndarray) -> Any:
         return table.sum(axis=1) * np.float32(1 + (table.max() > 500) * (len(table) > 2))
 
-    assert rows_to_join(Session(far), ["y"], manifest(-1, 2), []) == 1
-    assert rows_to_join(Session(far), ["y"], manifest(-1, 2), [[1000.0, 1.0]]) == 0
+    assert try_joining(Session(far), ["y"], manifest(-1, 2), []).least_rows == 1
+    assert try_joining(Session(far), ["y"], manifest(-1, 2), [[1000.0, 1.0]]).least_rows == 0
 
 
 def test_a_slow_model_is_not_tried_to_the_end() -> None:
     now = iter(range(1000))
     session = Session(row_sums)
-    assert rows_to_join(session, ["y"], manifest(-1, 2), [], lambda: float(next(now))) == 0
+    assert try_joining(session, ["y"], manifest(-1, 2), [], lambda: float(next(now))).least_rows == 0
     assert len(session.heights) < 10
 
 
@@ -109,3 +109,55 @@ def test_a_row_alone_is_run_twice_over_where_that_is_needed() -> None:
     assert (session.heights, answer.tolist()) == ([2], [2.0])
     run_at_least(2, session, ["y"], {"X": np.ones((3, 2), np.float32)})
     assert session.heights == [2, 3]
+
+
+def test_how_far_joined_rows_are_off_is_told() -> None:
+    """Relative for large numbers, absolute for small ones; a policy may accept it."""
+
+    def off(table: np.ndarray) -> Any:
+        return (table.sum(axis=1) * 0 + 99) + np.float32(0.5 * (len(table) > 40))
+
+    found = try_joining(Session(off), ["y"], manifest(-1, 2), [])
+    assert found.least_rows == 0
+    assert found.difference == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda table: table.sum(axis=0),
+        lambda table: np.full(len(table), len(table), np.int64),
+        lambda table: np.array([str(len(table)) for row in table], dtype=np.object_),
+        lambda table: np.full(len(table), np.nan if len(table) > 40 else 1.0, np.float32),
+    ],
+    ids=["shapes", "whole numbers", "texts", "not a number"],
+)
+def test_no_tolerance_covers_what_is_no_fraction(function: Any) -> None:
+    """A label that flips is another answer, however near the scores are."""
+    assert try_joining(Session(function), ["y"], manifest(-1, 2), []) == Joining(0, None)
+
+
+def test_equal_bits_differ_by_nothing() -> None:
+    """Also where a row alone must be run twice over for it, and where an answer is no number."""
+    assert try_joining(Session(vector_product), ["y"], manifest(-1, 2), []) == Joining(2, 0.0)
+    nothing = Session(lambda table: np.full(len(table), np.nan, np.float32))
+    assert try_joining(nothing, ["y"], manifest(-1, 2), []) == Joining(1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("joins", "difference", "tolerance", "expected"),
+    [
+        (True, 0.0, 0.0, True),
+        (True, None, 0.0, True),  # published before the difference was recorded
+        (False, None, 0.5, False),
+        (False, 1e-6, 0.0, False),
+        (False, 0.0, 0.0, False),
+        (False, 1e-6, 1e-7, False),
+        (False, 1e-6, 1e-6, True),
+    ],
+)
+def test_a_policy_may_accept_a_difference(
+    joins: bool, difference: float | None, tolerance: float, expected: bool
+) -> None:
+    found = Manifest(model="m", joins=joins, join_difference=difference)
+    assert joins_under(found, tolerance) is expected

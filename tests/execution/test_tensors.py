@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import InvalidInput
+from gateway.execution.binary import from_binary
 from gateway.execution.tensors import (
     BY_NAME,
     DATATYPES,
@@ -182,3 +183,19 @@ def test_made_up_tensors_fit_the_signature() -> None:
         "city": ((3, 1), "O"),
         "rooms": ((3,), "i"),
     }
+
+
+@pytest.mark.parametrize("shape", [[0, 2**62, 2**62], [0, 10**30], [2**63, 0], [10**4000, 10**4000]])
+@pytest.mark.parametrize("datatype", ["FP32", "BYTES"])
+def test_sizes_that_no_array_can_have_are_refused_also_beside_a_zero(datatype: str, shape: list[int]) -> None:
+    """Nothing is allocated, and still numpy can not make it."""
+    with pytest.raises(InvalidInput, match="/shape must hold at most"):
+        from_json(datatype, shape, [], "/inputs/0")
+    with pytest.raises(InvalidInput, match="/shape must hold at most"):
+        from_binary(datatype, shape, memoryview(b""), "/inputs/0")
+
+
+def test_a_wrong_value_without_dimensions_is_named_itself() -> None:
+    with pytest.raises(InvalidInput) as told:
+        from_json("BOOL", [], "yes", "/inputs/0")
+    assert told.value.faults[0].pointer == "/inputs/0/data"

@@ -21,10 +21,10 @@ from gateway.names import Outcome, Reason, Role
 from gateway.registry.manifest import MOST_JOINED_ROWS, Feature, Manifest, Tensor
 from gateway.routing.decide import Decision, Facts
 from gateway.routing.snapshot import compile_route
+from gateway.serving.arm import Arm
 from gateway.serving.batcher import Batcher
 from gateway.serving.call import Attempt, Call
 from gateway.serving.generation import Generation
-from gateway.serving.lane import Lane
 from gateway.serving.measure import Measures
 from gateway.serving.request import PredictRequest
 
@@ -94,7 +94,7 @@ class Kit:
         self.batcher = Batcher(self.executor, time.monotonic, self.on_end, self.on_refusal, self.wake)
         self.ended: dict[str, Run] = {}
         self.refused: dict[str, Exception] = {}
-        self.lanes: dict[int, Lane] = {}
+        self.arms: dict[int, Arm] = {}
 
     def wake(self) -> None:
         self.wakes += 1
@@ -109,15 +109,15 @@ class Kit:
         self.refused[str(attempt.call.request.id)] = error
 
     def add(self, version: Version, name: str, *values: Any, deadline: float = 1.0) -> None:
-        lane = self.lanes.get(id(version))
-        if lane is None:
+        arm = self.arms.get(id(version))
+        if arm is None:
             tally = Measures().of("m", 1, Role.CHAMPION)
-            lane = self.lanes[id(version)] = Lane(cast(LoadedVersion, version), 1, SNAPSHOT, tally)
+            arm = self.arms[id(version)] = Arm(cast(LoadedVersion, version), 1, SNAPSHOT, tally)
         request = PredictRequest(model="m", inputs=[[value] for value in values], id=name)
         generation = cast(Generation, None)  # nobody asks for it here
         now = time.monotonic()
         call = Call(request, generation, Facts(name, name), (), DECISION, now, now + deadline, lambda _: None, [])
-        self.batcher.add(Attempt(call, lane, DECISION))
+        self.batcher.add(Attempt(call, arm, DECISION))
 
     def answer(self, name: str) -> list[float]:
         outputs = self.ended[name].outputs

@@ -16,7 +16,7 @@ from gateway.clock import ManualClock
 from gateway.documents.lease import Condition, Proposal, after_crash
 from gateway.documents.route import Canary, Route, Shadow
 from gateway.documents.store import condition_name, proposal_name
-from gateway.errors import DeadlineExceeded, ExecutionError
+from gateway.errors import DeadlineExceeded, ExecutionError, Unavailable
 from gateway.execution.executor import TOO_LATE, Done, Executor, Run
 from gateway.execution.session import LoadedVersion
 from gateway.execution.tensors import Tensors
@@ -24,7 +24,7 @@ from gateway.names import Outcome, Reason, VersionId
 from gateway.registry.manifest import Manifest
 from gateway.serving.access import TokenCheck
 from gateway.serving.condition import Conditions
-from gateway.serving.generation import Slot
+from gateway.serving.generation import Slot, is_last_good
 from gateway.serving.isolation import Isolation, low_priority_threads
 from gateway.serving.memory import Memory
 from gateway.serving.pickup import Pickup
@@ -55,6 +55,9 @@ class Away:
             done(self.answer)
         else:
             self.inside.submit(version, tensors, done, deadline_seconds)
+
+    def at_once(self, version: LoadedVersion) -> int:
+        return self.inside.at_once(version)
 
     def close(self) -> None:
         self.inside.close()
@@ -155,7 +158,7 @@ async def test_a_model_that_fails_by_itself_is_not_rescued(trial: Trial) -> None
 async def test_a_passed_deadline_and_a_pinned_version_are_not_rescued(trial: Trial) -> None:
     """No time is left for the one; the other's caller wants that version and no other."""
     await trial.route(HALF)
-    with pytest.raises(ExecutionError, match="away"):
+    with pytest.raises(Unavailable, match="away"):
         await trial.ask(pinned=2)
     trial.away.answer = Run(None, Outcome.DEADLINE, 0, TOO_LATE, is_lost=True)
     with pytest.raises(DeadlineExceeded):
@@ -200,7 +203,7 @@ async def test_a_quarantined_version_is_refused_when_proposed(trial: Trial) -> N
 
 async def test_a_version_that_does_not_fit_is_refused_and_unloaded(trial: Trial) -> None:
     """By measured cost: each loaded version takes ten bytes here. The reason holds the figures."""
-    trial.pickup._memory = Memory(15, lambda: 10 * len(trial.shelf), lambda: 0)
+    trial.pickup._loading._memory = Memory(15, lambda: 10 * len(trial.shelf), lambda: 0)
     good = await trial.route(Route(champion=1))
     await trial.route(HALF)
     served = trial.reports[-1]
@@ -212,7 +215,7 @@ async def test_a_version_that_does_not_fit_is_refused_and_unloaded(trial: Trial)
 
 async def test_the_only_champion_is_served_whatever_it_takes(trial: Trial) -> None:
     """While one good version exists, something answers; its challengers stay out."""
-    trial.pickup._memory = Memory(5, lambda: 10 * len(trial.shelf), lambda: 0)
+    trial.pickup._loading._memory = Memory(5, lambda: 10 * len(trial.shelf), lambda: 0)
     await trial.route(HALF)
     assert (await trial.ask()).version == 1
     assert "m@2: it does not fit" in trial.reports[-1].refused_reason
@@ -259,4 +262,91 @@ def test_threads_that_load_yield_to_all_others() -> None:
 
     threads = low_priority_threads()
     assert threads.submit(niceness).result() > niceness()
+    threads.shutdown()
+
+
+async def test_a_suspect_champion_runs_alone_and_goes_on_answering(trial: Trial) -> None:
+    """It was running when a serving process died: its next crash must be its own. Released, it moves back."""
+    trial.away.answer = None
+    await trial.route(Route(champion=2, previous=1))
+    assert trial.places() == {1: False, 2: False}
+    await trial.mark(2, Condition(proven=True, suspect=True, reason="a serving process crashed"))
+    assert trial.places() == {1: False, 2: True}
+    assert trial.reports[-1].isolated == (2,)
+    assert (await trial.ask()).version == 2
+    await trial.mark(2, Condition(proven=True))
+    assert trial.places() == {1: False, 2: False}
+
+
+async def test_a_suspect_that_can_not_be_loaded_alone_stays_where_it_is(trial: Trial) -> None:
+    """The last good generation goes on, and is not tried again and again."""
+    await trial.route(Route(champion=2))
+    trial.broken = {2}
+    await trial.mark(2, Condition(suspect=True))
+    assert (await trial.ask()).version == 2
+    assert "m@2: its process crashed" in trial.reports[-1].refused_reason
+    reports = len(trial.reports)
+    await trial.pickup.pick_up(MODEL)
+    assert len(trial.reports) == reports
+
+
+async def test_previous_answers_for_a_quarantined_champion(trial: Trial) -> None:
+    """Until somebody releases it, or routes something else."""
+    await trial.route(Route(champion=2, previous=1))
+    await trial.mark(2, Condition(quarantined=True, reason="crashed twice"))
+    assert (await trial.ask()).version == 1
+    assert trial.places() == {1: False}
+    assert trial.reports[-1].left_out == (2,)
+    assert trial.serving.readiness() == (True, [])
+    await trial.mark(2, Condition(proven=True))
+    assert (await trial.ask()).version == 2
+
+
+async def test_a_quarantined_champion_without_previous_is_unavailable_with_its_reason(trial: Trial) -> None:
+    """503 and why, instead of a loop of crashes; also for what it answered until now."""
+    await trial.route(Route(champion=2))
+    await trial.mark(2, Condition(quarantined=True, reason="crashed twice"))
+    with pytest.raises(Unavailable, match=r"m@2: it is quarantined \(crashed twice\)"):
+        await trial.ask()
+    assert trial.places() == {}
+    assert "crashed twice" in trial.serving.readiness()[1][0]
+    await trial.mark(2, Condition(proven=True))
+    assert (await trial.ask()).version == 2
+
+
+async def test_what_took_a_quarantined_champions_place_is_not_taken_away(trial: Trial) -> None:
+    """The last champion is dropped from routes after a day: here it is the one good version, so it goes on."""
+    await trial.route(Route(champion=2, previous=1))
+    await trial.mark(2, Condition(quarantined=True, reason="crashed twice"))
+    await trial.route(Route(champion=2))
+    assert (await trial.ask()).version == 1
+    assert "crashed twice" in trial.reports[-1].refused_reason
+
+
+async def test_a_champion_that_is_away_is_unavailable_not_wrong(trial: Trial) -> None:
+    """503: the caller may try again, and nothing was wrong with the inputs."""
+    await trial.route(Route(champion=1))
+    await trial.mark(1, Condition(suspect=True))
+    with pytest.raises(Unavailable, match="away"):
+        await trial.ask()
+
+
+async def test_the_last_good_version_is_not_quarantined(trial: Trial) -> None:
+    """It is started again after each crash: now and then an answer is better than none. Suspect it stays."""
+    threads = low_priority_threads()
+    await trial.route(Route(champion=1))
+    isolation = Isolation(
+        trial.executor,
+        Conditions(trial.stores.config),
+        trial.clock,
+        threads,
+        1 << 30,
+        lambda version: is_last_good(trial.serving.generations.get(version.model), version.number),
+    )
+    crash = End(Cause.CRASHED, "it crashed")
+    assert [await isolation._ended(VersionId(MODEL, 1), crash) for _ in range(3)] == [True, True, True]
+    assert (await trial.condition(1)).suspect
+    await trial.route(Route(champion=1, previous=2))
+    assert not await isolation._ended(VersionId(MODEL, 1), crash)
+    assert (await trial.condition(1)).quarantined
     threads.shutdown()

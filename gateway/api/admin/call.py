@@ -103,6 +103,13 @@ class Asked:
         except DocumentNotFound:
             return None
 
+    async def required(self, name: str, what: str) -> Document:
+        """A document. what: how people call it (`job 'x'`). Raises DocumentNotFound in these words."""
+        found = await self.stored(name)
+        if found is None:
+            raise DocumentNotFound(name, f"there is no {what}")
+        return found
+
 
 Handler = Callable[[Asked], Awaitable[Response]]
 

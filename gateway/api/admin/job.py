@@ -13,7 +13,7 @@ from gateway.api.admin.state import read_jobs, versions_of
 from gateway.api.problems import json_response
 from gateway.documents.job import JOB_ENDED, Job, JobState
 from gateway.documents.policy import Policy, read_policy
-from gateway.documents.store import ABSENT, AuditEntry, job_name, policy_name
+from gateway.documents.store import ABSENT, AuditEntry, Document, job_name, policy_name
 from gateway.documents.token import Scope
 from gateway.errors import NotAllowed
 
@@ -61,21 +61,26 @@ async def list_jobs(asked: Asked) -> Response:
 
 async def show_job(asked: Asked) -> Response:
     """One job with its report."""
-    document = await asked.ports.config.get(job_name(asked.request.path_params["job"]))
+    document = await _stored_job(asked)
     return json_response(msgspec.json.decode(document.body, type=Job))
 
 
 async def cancel_job(asked: Asked) -> Response:
     """Ask a job to end; its supervisor ends it within a second."""
-    name = job_name(asked.request.path_params["job"])
-    document = await asked.ports.config.get(name)
+    document = await _stored_job(asked)
     job = msgspec.json.decode(document.body, type=Job)
     if job.state in JOB_ENDED:
         raise NotAllowed(f"job {job.id} has ended: {job.state}")
     cancelled = msgspec.structs.replace(job, cancel=True)
     entry = AuditEntry(actor=asked.actor, action="job.cancel", subject=job.model, reason=asked.reason, before=job.id)
-    await asked.ports.config.put(name, msgspec.json.encode(cancelled), document.revision, entry)
+    await asked.ports.config.put(job_name(job.id), msgspec.json.encode(cancelled), document.revision, entry)
     return json_response(cancelled, 202)
+
+
+async def _stored_job(asked: Asked) -> Document:
+    """The job in the path. Raises DocumentNotFound naming it."""
+    job = asked.request.path_params["job"]
+    return await asked.required(job_name(job), f"job {job[:100]!r}")
 
 
 CALLS = (

@@ -96,7 +96,7 @@ async def _check_known(asked: Asked, alert: str) -> None:
         monitoring = await find_as(asked.ports, name, Monitoring)
         if monitoring is not None and any(known.get("id") == alert for known in monitoring.alerts):
             return
-    raise DocumentNotFound(alert_name(alert[:100]))
+    raise DocumentNotFound(alert_name(alert), f"there is no alert {alert[:100]!r}")
 
 
 CALLS = (

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message
@@ -166,21 +167,33 @@ async def read_upload(request: Request, settings: Settings) -> Upload:
     if kind != "multipart/form-data":
         raise _bad("header Content-Type", "must be multipart/form-data with the parts model, manifest, reference")
     limited = Request(request.scope, _limited(request, settings.max_package_bytes))
-    async with limited.form(max_files=_MAX_PARTS, max_fields=_MAX_PARTS, max_part_size=settings.max_body_bytes) as form:
-        parts: dict[str, tuple[bytes, str]] = {}
-        for field, value in form.multi_items():
-            name = field.partition(".")[0]
-            if name == "warmup":
-                continue  # made anew by the check
-            if name not in _PARTS:
-                raise _bad(f"part {field[:100]!r}", f"is not one of {', '.join(_PARTS)}")
-            if name in parts:
-                raise _bad(f"part {name}", "is given twice")
-            if isinstance(value, UploadFile):
-                parts[name] = (await value.read(), value.filename or "")
-            else:
-                parts[name] = (value.encode(), "")
+    try:
+        form = await limited.form(max_files=_MAX_PARTS, max_fields=_MAX_PARTS, max_part_size=settings.max_body_bytes)
+    except HTTPException as error:
+        raise _bad("the body", f"can not be read as multipart/form-data: {error.detail}") from None
+    try:
+        parts = await _parts(form)
+    finally:
+        await form.close()
     return upload_of(parts)
+
+
+async def _parts(form: FormData) -> dict[str, tuple[bytes, str]]:
+    """Content and file name of each part. Raises InvalidInput."""
+    parts: dict[str, tuple[bytes, str]] = {}
+    for field, value in form.multi_items():
+        name = field.partition(".")[0]
+        if name == "warmup":
+            continue  # made anew by the check
+        if name not in _PARTS:
+            raise _bad(f"part {field[:100]!r}", f"is not one of {', '.join(_PARTS)}")
+        if name in parts:
+            raise _bad(f"part {name}", "is given twice")
+        if isinstance(value, UploadFile):
+            parts[name] = (await value.read(), value.filename or "")
+        else:
+            parts[name] = (value.encode(), "")
+    return parts
 
 
 def _manifest_in(content: bytes) -> dict[str, Any]:

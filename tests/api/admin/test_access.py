@@ -11,7 +11,7 @@ from gateway.api.token import create_token, revoke_token
 from gateway.documents.token import Scope
 from tests.api.admin.conftest import Office
 
-PATHS = {"{model}": "electricity", "{number}": "2", "{job}": "j", "{alert}": "a"}
+PATHS = {"{model}": "electricity", "{number}": "2", "{job}": "j", "{alert}": "a", "{token}": "t"}
 
 
 def path_of(call: Call) -> str:

@@ -133,8 +133,29 @@ async def test_only_multipart_is_taken(admin: httpx.AsyncClient) -> None:
     answer = await admin.post(PATH, content=model())
     assert answer.status_code == 400
     assert "multipart" in answer.json()["detail"]
-    broken = await admin.post(PATH, content=b"xx", headers={"content-type": "multipart/form-data"})
-    assert broken.status_code == 400
+
+
+PART = b'--b\r\nContent-Disposition: form-data; name="model"; filename="m"\r\n\r\nx\r\n'
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("multipart/form-data", b"xx"),
+        ("multipart/form-data; boundary=b", b"xx"),
+        ("multipart/form-data; boundary=b", b"--b\r\nno header\r\n\r\nx\r\n--b--\r\n"),
+        ("multipart/form-data; boundary=b", b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--\r\n"),
+        ("multipart/form-data; boundary=b", PART * 9 + b"--b--\r\n"),
+        ("multipart/form-data; boundary=b", b"--b--\r\n"),
+    ],
+    ids=["no boundary", "no part", "no header", "no name", "too many parts", "empty"],
+)
+async def test_broken_multipart_is_the_publishers_fault(admin: httpx.AsyncClient, kind: str, content: bytes) -> None:
+    """And is told as every other wrong body is."""
+    answer = await admin.post(PATH, content=content, headers={"content-type": kind})
+    problem = answer.json()
+    assert (answer.status_code, problem["type"]) == (400, "urn:gateway:problem:invalid-input"), problem
+    assert problem["errors"][0]["detail"] in problem["detail"]
 
 
 async def test_uploads_are_limited_before_and_while_they_are_read(office: Office) -> None:

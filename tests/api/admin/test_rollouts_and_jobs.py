@@ -172,3 +172,14 @@ async def test_versions_are_listed_with_everything_they_say_of_themselves(admin:
     assert (await admin.get(f"{AT}/versions/9")).status_code == 404
     assert (await admin.get(f"{AT}/versions/two")).status_code == 400
     assert (await admin.get("/admin/models/gas")).status_code == 404
+
+
+async def test_what_is_not_there_is_named_as_it_was_asked_for(admin: httpx.AsyncClient) -> None:
+    """People ask for jobs and routes, not for documents of a store."""
+    for method, path, detail in (
+        ("GET", "/admin/jobs/x", "there is no job 'x'"),
+        ("DELETE", "/admin/jobs/x", "there is no job 'x'"),
+        ("POST", "/admin/alerts/x/acknowledge", "there is no alert 'x'"),
+    ):
+        answer = await admin.request(method, path)
+        assert (answer.status_code, answer.json()["detail"]) == (404, detail), path

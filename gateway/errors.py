@@ -9,6 +9,7 @@ GatewayError
     QuotaExceeded         a client asks more often than its token allows; carries who, what and retry_after_seconds
   Unavailable             try again; carries retry_after_seconds
     DeadlineExceeded      the answer was not ready in time
+    Overloaded            more is waiting than can be answered in time, or than the policy lets run at once
   ExecutionError          the model failed on these inputs
   ConfigError
     InvalidConfig         a policy, route, recipe or settings text is wrong; carries the places
@@ -88,6 +89,10 @@ class Unavailable(GatewayError):
 
 class DeadlineExceeded(Unavailable):
     """The deadline passed before the answer was ready."""
+
+
+class Overloaded(Unavailable):
+    """More is waiting than can be answered in time, or more is under way than the policy allows."""
 
 
 class ExecutionError(GatewayError):

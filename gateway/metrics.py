@@ -29,6 +29,9 @@ run_time = Histogram(
     _ONE,
     buckets=RUN_TIME_BOUNDS,
 )
+cache_lookups = Counter(
+    "gateway_cache_lookups_total", "Answered requests by what the response cache did", (*_ONE, "result")
+)
 shadow_dropped = Counter("gateway_shadow_dropped_total", "Shadow copies that were not run", ("model", "reason"))
 runner_ends = Counter(
     "gateway_runner_ends_total", "Processes of versions on trial that ended", ("model", "version", "cause")

@@ -42,6 +42,14 @@ class Reason(StrEnum):
     CACHE = "cache"
 
 
+class Lookup(StrEnum):
+    """What the response cache did for a request. Every answered request counts as exactly one of them."""
+
+    HIT = "hit"
+    MISS = "miss"
+    BYPASS = "bypass"
+
+
 class Outcome(StrEnum):
     """How one run of a version ended."""
 

@@ -72,6 +72,9 @@ class Settings(BaseModel):
     grace_seconds: float = Field(default=10.0, gt=0, description="time to finish requests at shutdown")
     shadow_queue: int = Field(default=1000, ge=1, description="shadow copies waiting at most, per process")
     inline_microseconds: int = Field(default=1000, ge=0, description="models faster than this run in the event loop")
+    wait_milliseconds: int = Field(
+        default=250, ge=1, description="a request that would wait longer before it runs is refused (503)"
+    )
     threads: int = Field(default=2, ge=1, description="threads for models that do not run in the event loop")
     memory_bytes: int | None = Field(
         default=None, ge=2**20, description="memory of a serving process and its runners; versions beyond are refused"

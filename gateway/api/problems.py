@@ -71,6 +71,7 @@ KINDS: dict[type[BaseException], Kind] = {
     Forbidden: Kind(403, "forbidden", "Forbidden"),
     HostRefused: Kind(403, "host-refused", "Host refused"),
     PreconditionRequired: Kind(428, "precondition-required", "Precondition required"),
+    errors.Overloaded: Kind(503, "overloaded", "Overloaded"),
     errors.Unavailable: Kind(503, "unavailable", "Unavailable"),
     errors.DeadlineExceeded: Kind(504, "deadline-exceeded", "Deadline exceeded"),
     errors.ExecutionError: Kind(500, "execution-failed", "The model failed"),

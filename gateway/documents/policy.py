@@ -322,6 +322,7 @@ class Policy(_Part):
     fallback: tuple[Fallback, ...] = ()
     deadline_ms: Annotated[float, Field(gt=0)] = 1000.0
     inputs: Inputs = Inputs()
+    concurrency: Annotated[int, Field(ge=0)] = 0
     cache: Cache = Cache()
     joining: Joining = Joining()
     rollout: RolloutPolicy = RolloutPolicy()

@@ -72,7 +72,7 @@ class Executor(Protocol):
         """Run the version once."""
 
     def at_once(self, version: LoadedVersion) -> int:
-        """So many runs of the version at a time are of use: more would wait. At least 1."""
+        """So many runs of the version at a time are of use: more would wait. 0: `submit` runs it before it returns."""
 
     def close(self) -> None:
         """Stop. Runs under way are not waited for."""
@@ -103,7 +103,7 @@ class SessionExecutor:
             self._run_in_thread(version, tensors, done, expires, deadline_seconds)
 
     def at_once(self, version: LoadedVersion) -> int:
-        return self._threads
+        return 0 if version.cost_us < self._inline_microseconds else self._threads
 
     def _run_in_thread(
         self, version: LoadedVersion, tensors: Tensors, done: Done, expires: float | None, seconds: float | None

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from gateway.execution.contract import Contract, Prepared, contract_for
+from gateway.execution.joining import joins_under
 from gateway.execution.session import LoadedVersion
 from gateway.execution.tensors import Tensors
 from gateway.registry.manifest import MOST_JOINED_ROWS
 from gateway.routing.snapshot import Snapshot
+from gateway.serving.cache import ResponseCache
 from gateway.serving.measure import Tally
+from gateway.serving.pressure import Pace, Pressure
 from gateway.serving.request import PredictRequest, redacted
 
 _FEW = 3
@@ -21,18 +25,42 @@ _FEW = 3
 class Arm:
     """One loaded version as one generation serves it. Compared by identity."""
 
-    __slots__ = ("_contract", "_redact", "joins", "loaded", "number", "running", "running_until", "snapshot", "tally")
+    __slots__ = (
+        "_contract",
+        "_redact",
+        "cache",
+        "in_flight",
+        "joins",
+        "loaded",
+        "most_in_flight",
+        "number",
+        "pace",
+        "pressure",
+        "running",
+        "running_until",
+        "snapshot",
+        "tally",
+    )
 
-    def __init__(self, loaded: LoadedVersion, number: int, snapshot: Snapshot, tally: Tally) -> None:
+    def __init__(
+        self, loaded: LoadedVersion, number: int, snapshot: Snapshot, tally: Tally, pressure: Pressure
+    ) -> None:
+        """pressure: of where the version runs."""
         self.loaded = loaded
         self.number = number
         self.snapshot = snapshot
         self.tally = tally
         self.running = 0  # runs that have not ended
         self.running_until = 0.0  # monotonic seconds: by then they should have
-        self.joins = loaded.manifest.joins
-        self._redact = snapshot.policy.journal.redact
-        self._contract: Contract = contract_for(loaded.manifest, snapshot.policy.inputs)
+        self.in_flight = 0  # requests that it was asked first and that are not answered
+        self.pressure = pressure
+        self.pace = Pace(loaded.cost_us)
+        policy = snapshot.policy
+        self.most_in_flight = policy.concurrency or sys.maxsize
+        self.cache = ResponseCache(policy.cache.seconds) if policy.cache.seconds > 0 else None
+        self.joins = joins_under(loaded.manifest, policy.joining.tolerance)
+        self._redact = policy.journal.redact
+        self._contract: Contract = contract_for(loaded.manifest, policy.inputs)
 
     def prepare(self, request: PredictRequest) -> Prepared:
         """The request's inputs as tensors of this version, checked; journal values redacted. Raises InvalidInput."""

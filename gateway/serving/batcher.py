@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Final
 
 import numpy as np
 from msgspec.structs import replace
@@ -24,6 +25,10 @@ from gateway.names import Outcome
 from gateway.registry.manifest import MOST_JOINED_ROWS
 from gateway.serving.arm import Arm
 from gateway.serving.call import Attempt
+from gateway.serving.request import rows_of
+
+TURN_SECONDS: Final = 0.01
+"""How long runs may keep the event loop in one turn; then it looks after its sockets again."""
 
 Ended = Callable[[Attempt, Run], None]
 """Told once how an attempt ended; its inputs were right."""
@@ -52,28 +57,48 @@ class Batcher:
         self._waiting: dict[Arm, list[Attempt]] = {}
         self._held: dict[Arm, list[Attempt]] = {}
 
+    @property
+    def has_waiting(self) -> bool:
+        """True while there is something to `flush`."""
+        return bool(self._waiting)
+
     def add(self, attempt: Attempt) -> None:
         """Run this at the end of the turn. It ends with the outcome DEADLINE when that takes too long."""
-        waiting = self._waiting.get(attempt.arm)
-        if waiting is None:
-            self._waiting[attempt.arm] = [attempt]
-            self._wake()
-        else:
-            waiting.append(attempt)
+        arm = attempt.arm
+        attempt.cost_us = rows_of(attempt.call.request) * arm.pace.row_us
+        arm.pressure.waiting_us += attempt.cost_us
+        self._queue(arm, [attempt])
 
     def flush(self) -> None:
-        """Run everything that was added, and what the ends of these runs add."""
+        """Run what was added, and what the ends of these runs add, for at most TURN_SECONDS; the rest waits."""
+        until = self._monotonic() + TURN_SECONDS
         while self._waiting:
-            gathered, self._waiting = self._waiting, {}
-            for arm, attempts in gathered.items():
-                if arm.running and self._is_busy(arm):
-                    self._hold(arm, attempts)
-                else:
-                    self._run_all(arm, attempts)
+            arm = next(iter(self._waiting))
+            attempts = self._waiting.pop(arm)
+            if arm.running and self._is_busy(arm):
+                self._hold(arm, attempts)
+                continue
+            at_once = MOST_JOINED_ROWS if arm.joins else 1
+            for start in range(0, len(attempts), at_once):
+                if start and self._monotonic() > until:
+                    self._queue(arm, attempts[start:])
+                    return
+                self._run_all(arm, attempts[start : start + at_once])
+            if self._monotonic() > until:
+                return
+
+    def _queue(self, arm: Arm, attempts: list[Attempt]) -> None:
+        waiting = self._waiting.get(arm)
+        if waiting is None:
+            self._waiting[arm] = attempts
+            self._wake()
+        else:
+            waiting += attempts
 
     def _is_busy(self, arm: Arm) -> bool:
         """True while one more run would only wait elsewhere. A run that is late may never end: nobody waits for it."""
-        return arm.running >= self._executor.at_once(arm.loaded) and self._monotonic() <= arm.running_until
+        most = self._executor.at_once(arm.loaded)
+        return 0 < most <= arm.running and self._monotonic() <= arm.running_until
 
     def _hold(self, arm: Arm, attempts: list[Attempt]) -> None:
         self._held.setdefault(arm, []).extend(attempts)
@@ -106,7 +131,7 @@ class Batcher:
             if attempt.is_over:  # it was held until it was late
                 continue
             if isinstance(prepared, Exception):
-                attempt.is_over = True
+                self._settle(attempt)
                 self._refused(attempt, prepared)
                 continue
             attempt.prepared = prepared
@@ -118,20 +143,21 @@ class Batcher:
 
     def _run(self, arm: Arm, attempts: list[Attempt], tensors: Tensors) -> None:
         until = max([one.call.expires for one in attempts])
+        now = self._monotonic()
         arm.running += 1
         arm.running_until = max(arm.running_until, until)
-        self._executor.submit(arm.loaded, tensors, partial(self._done, arm, attempts), until - self._monotonic())
+        self._executor.submit(arm.loaded, tensors, partial(self._done, arm, attempts, now), until - now)
         for attempt in attempts:
             if not attempt.is_over:  # it runs elsewhere
                 self._watch(attempt)
 
-    def _done(self, arm: Arm, attempts: list[Attempt], run: Run) -> None:
+    def _done(self, arm: Arm, attempts: list[Attempt], began: float, run: Run) -> None:
         arm.running -= 1
+        now = self._monotonic()
+        arm.pace.ran(sum([_prepared(one).rows for one in attempts]), (now - began) * 1e6)
         held = self._held.pop(arm, None)
         if held:
-            for attempt in held:
-                self.add(attempt)
-        now = self._monotonic()
+            self._queue(arm, held)
         if len(attempts) == 1:
             self._end(attempts[0], run, now)
         elif run.outcome is Outcome.ERROR and not run.is_lost:
@@ -144,10 +170,14 @@ class Batcher:
     def _end(self, attempt: Attempt, run: Run, now: float) -> None:
         if attempt.is_over:
             return
-        attempt.is_over = True
+        self._settle(attempt)
         if now > attempt.call.expires and run.outcome is not Outcome.DEADLINE:
             run = Run(None, Outcome.DEADLINE, run.latency_us, TOO_LATE)
         self._ended(attempt, run)
+
+    def _settle(self, attempt: Attempt) -> None:
+        attempt.is_over = True
+        attempt.arm.pressure.waiting_us -= attempt.cost_us
 
     def _end_late(self, attempt: Attempt, began: float) -> None:
         now = self._monotonic()

@@ -10,6 +10,7 @@ from gateway.documents.policy import Fallback
 from gateway.execution.contract import Prepared
 from gateway.execution.executor import Run
 from gateway.journal.record import Prediction
+from gateway.names import Lookup
 from gateway.routing.decide import Decision, Facts
 from gateway.serving.arm import Arm
 from gateway.serving.generation import Generation
@@ -24,7 +25,7 @@ class Call(Struct, eq=False):
     """One request. started, expires: monotonic seconds. records: one for each attempt that has ended.
 
     first: what shadows get. failed: how the first attempt failed. answered: what the caller gets, once there is
-    something. tally: of the newest attempt.
+    something. tally: of the newest attempt. arm: of the first one. cache_key: under which the answer will be kept.
     """
 
     request: PredictRequest
@@ -32,6 +33,7 @@ class Call(Struct, eq=False):
     facts: Facts
     flags: tuple[str, ...]
     decision: Decision
+    arm: Arm
     started: float
     expires: float
     done: Done
@@ -41,17 +43,20 @@ class Call(Struct, eq=False):
     failed: Run | None = None
     answered: Run | None = None
     tally: Tally | None = None
+    lookup: Lookup = Lookup.BYPASS
+    cache_key: bytes | None = None
 
 
 class Attempt(Struct, eq=False):
     """A version's turn at one call. prepared: set once the inputs are checked. is_over: it has ended, or is late.
 
-    is_watched: a timer ends it at its deadline.
+    cost_us: what it will take of its worker's time, estimated. is_watched: a timer ends it at its deadline.
     """
 
     call: Call
     arm: Arm
     decision: Decision
     prepared: Prepared | None = None
+    cost_us: float = 0.0
     is_over: bool = False
     is_watched: bool = False

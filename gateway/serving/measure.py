@@ -13,7 +13,7 @@ from typing import Final
 from prometheus_client import Counter, Histogram
 
 from gateway import metrics
-from gateway.names import Outcome, Role
+from gateway.names import Lookup, Outcome, Role
 
 HAND_OVER_SECONDS: Final = 0.05
 """`/metrics` is behind by so much at most; that is also what a killed process may fail to count."""
@@ -22,7 +22,17 @@ HAND_OVER_SECONDS: Final = 0.05
 class Tally:
     """Everything counted for one version in one role and not handed over yet."""
 
-    __slots__ = ("_changed", "_children", "_counts", "_labels", "_latencies", "_latency", "_run_time", "_run_times")
+    __slots__ = (
+        "_changed",
+        "_children",
+        "_counts",
+        "_labels",
+        "_latencies",
+        "_latency",
+        "_lookups",
+        "_run_time",
+        "_run_times",
+    )
 
     def __init__(self, labels: tuple[str, str, str], changed: dict[Tally, None]) -> None:
         self._labels = labels
@@ -30,13 +40,16 @@ class Tally:
         self._children: dict[str, Counter] = {}
         self._counts: dict[str, int] = {}
         self._latencies: list[float] = []  # seconds
+        self._lookups: dict[str, int] = {}
         self._run_times: list[int] = []  # microseconds
         self._latency = metrics.latency.labels(*labels)
         self._run_time = metrics.run_time.labels(*labels)
 
-    def answered(self, outcome: str, run_us: int, seconds: float) -> None:
+    def answered(self, outcome: str, run_us: int, seconds: float, lookup: Lookup = Lookup.BYPASS) -> None:
         """Count one live answer that took so many seconds in all."""
         self._latencies.append(seconds)
+        if lookup is not Lookup.BYPASS:
+            self._lookups[lookup] = self._lookups.get(lookup, 0) + 1
         self.ran(outcome, run_us)
 
     def ran(self, outcome: str, run_us: int) -> None:
@@ -52,6 +65,11 @@ class Tally:
         counts, self._counts = self._counts, {}
         latencies, self._latencies = self._latencies, []
         run_times, self._run_times = self._run_times, []
+        lookups, self._lookups = self._lookups, {}
+        lookups[Lookup.BYPASS] = len(latencies) - sum(lookups.values())
+        for lookup, count in lookups.items():
+            if count:
+                metrics.cache_lookups.labels(*self._labels, lookup).inc(count)
         counts[Outcome.OK] = len(run_times) - sum(counts.values())
         for outcome, count in counts.items():
             if count:

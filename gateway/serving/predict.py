@@ -24,6 +24,7 @@ from gateway.errors import (
     ExecutionError,
     GatewayError,
     ModelNotFound,
+    Overloaded,
     Unavailable,
     VersionNotLoaded,
 )
@@ -31,16 +32,18 @@ from gateway.execution.executor import Executor, Run
 from gateway.execution.session import LoadedVersion
 from gateway.journal.record import Feedback
 from gateway.journal.tee import Tee
-from gateway.names import ModelName, Outcome, Reason, Role
+from gateway.names import Lookup, ModelName, Outcome, Reason, Role
 from gateway.registry.manifest import Manifest
 from gateway.routing.decide import Decision, Facts, decide
 from gateway.serving.access import TokenCheck
 from gateway.serving.arm import Arm
 from gateway.serving.batcher import Batcher
+from gateway.serving.cache import ResponseCache, key_of
 from gateway.serving.call import Attempt, Call, Done
 from gateway.serving.generation import Generation
 from gateway.serving.identity import RecentIds, RequestIds
 from gateway.serving.measure import Measures
+from gateway.serving.pressure import Pressure
 from gateway.serving.request import Answer, PredictRequest, ServedModel, first_record
 from gateway.serving.shadow import Shadows
 from gateway.serving.turn import Turn
@@ -48,18 +51,30 @@ from gateway.serving.writing import record_of, value_record_of
 
 __all__ = ["Answer", "PredictRequest", "ServedModel", "Serving"]
 
+_TOO_MUCH = "more requests are waiting than can be answered in time"
 _NOT_WRITTEN = "the journal can not take the record and the policy refuses to answer without it"
 
 
 class Serving:
     """What one process serves; `generations` is swapped by the pickup loop, one model at a time."""
 
-    def __init__(self, tee: Tee, executor: Executor, clock: Clock, shadows: Shadows, verify_token: TokenCheck) -> None:
+    def __init__(
+        self,
+        tee: Tee,
+        executor: Executor,
+        clock: Clock,
+        shadows: Shadows,
+        verify_token: TokenCheck,
+        wait_seconds: float = 0.25,
+    ) -> None:
+        """wait_seconds: a request that would wait longer before it runs is refused."""
         self.generations: dict[ModelName, Generation] = {}
         self.refusals: dict[ModelName, str] = {}
         self.lease_until = float("inf")
         self.is_draining = False
         self._turn = Turn(tee, clock.monotonic, self._written)
+        self._pressure = Pressure(wait_seconds * 1e6)  # of this event loop
+        self._executor = executor
         self._batcher = Batcher(executor, clock.monotonic, self._ended, self._refused, self._wake)
         self._is_due = False  # the end of this turn is scheduled
         self._syncing: set[asyncio.Task[bool]] = set()
@@ -100,9 +115,32 @@ class Serving:
         decision = decide(generation.snapshot, facts)
         arm = self._arm(generation, decision.version)
         expires = started + _deadline_seconds(request, generation)
-        call = Call(request, generation, facts, flags, decision, started, expires, done, [])
-        generation.hold()
+        call = Call(request, generation, facts, flags, decision, arm, started, expires, done, [])
+        if arm.cache is not None and self._look_up(call, arm.cache):
+            return
+        if not arm.pressure.takes((expires - started) * 1e6):
+            raise Overloaded(_TOO_MUCH, arm.pressure.retry_after_seconds)
+        if arm.in_flight >= arm.most_in_flight:
+            detail = f"{arm.loaded.version} answers {arm.in_flight} requests here, all that its policy allows"
+            raise Overloaded(f"{detail} (concurrency)")
+        self._begin(call)
         self._batcher.add(Attempt(call, arm, decision))
+
+    def _begin(self, call: Call) -> None:
+        call.generation.hold()
+        call.arm.in_flight += 1
+
+    def _look_up(self, call: Call, cache: ResponseCache) -> bool:
+        """Answer the call with what is kept for its inputs. Whoever pins a version wants it to run."""
+        key = key_of(call.request) if call.request.pinned is None else None
+        kept = None if key is None else cache.get(key, call.started)
+        if kept is None:
+            call.cache_key, call.lookup = key, Lookup.BYPASS if key is None else Lookup.MISS
+            return False
+        call.lookup = Lookup.HIT
+        self._begin(call)
+        self._ended(Attempt(call, call.arm, replace(call.decision, reason=Reason.CACHE), kept.prepared), kept.run)
+        return True
 
     def feedback(self, items: Sequence[Feedback]) -> bool:
         """Write labels and values down. False when the journal could not take them."""
@@ -151,7 +189,9 @@ class Serving:
             loaded = _loaded(generation, version)
             snapshot = generation.snapshot
             tally = self._measures.of(snapshot.model, version, snapshot.roles.get(version, Role.PREVIOUS))
-            arm = generation.arms[version] = Arm(loaded, version, snapshot, tally)
+            is_here = self._executor.at_once(loaded) == 0
+            pressure = self._pressure if is_here else Pressure(self._pressure.limit_us)
+            arm = generation.arms[version] = Arm(loaded, version, snapshot, tally, pressure)
         return arm
 
     def _facts(self, request: PredictRequest, generation: Generation, now: float) -> tuple[Facts, tuple[str, ...]]:
@@ -173,9 +213,11 @@ class Serving:
         try:
             self._batcher.flush()
         finally:
-            self._is_due = False
             self._turn.flush()
             self._measures.turn_over()
+            self._is_due = False
+            if self._batcher.has_waiting:
+                self._wake()
 
     def _refused(self, attempt: Attempt, error: Exception) -> None:
         """The inputs do not fit the version."""
@@ -191,6 +233,7 @@ class Serving:
                 call.first = attempt.prepared
             if run.whole is not None:
                 call.answered = run
+                self._keep(attempt, run)
                 self._write(call)
             else:
                 if call.failed is None or call.failed.is_lost:
@@ -198,6 +241,12 @@ class Serving:
                 self._fall_back(call)
         except Exception as error:  # noqa: BLE001 - whatever fails here, the caller gets an answer
             self._leave(call, error)
+
+    def _keep(self, attempt: Attempt, run: Run) -> None:
+        call, cache = attempt.call, attempt.call.arm.cache
+        if call.cache_key is not None and cache is not None and attempt.arm is call.arm:
+            assert attempt.prepared is not None, "it has run"
+            cache.put(call.cache_key, attempt.prepared, run, self._monotonic())
 
     def _write(self, call: Call) -> None:
         self._turn.add(call)
@@ -247,7 +296,7 @@ class Serving:
         last = call.records[-1]
         tally = call.tally if last.version else self._measures.of(last.model, 0, last.role)
         assert tally is not None, "something has been tried"
-        tally.answered(last.outcome, last.latency_us, now - call.started)
+        tally.answered(last.outcome, last.latency_us, now - call.started, call.lookup)
         if call.answered is None:
             assert call.failed is not None
             return self._leave(call, _failure(call.failed))
@@ -257,9 +306,13 @@ class Serving:
 
     def _leave(self, call: Call, ended: Answer | Exception) -> None:
         call.generation.release()
+        call.arm.in_flight -= 1
         call.done(ended)
 
     def _copy_to_shadows(self, call: Call) -> None:
+        if self._pressure.is_high:
+            metrics.shadow_dropped.labels(call.generation.model, "overload").inc(len(call.decision.shadows))
+            return
         for version in call.decision.shadows:
             if version in call.generation.versions:
                 decision = replace(call.decision, version=version, role=Role.SHADOW)

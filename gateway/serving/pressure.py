@@ -1,0 +1,52 @@
+"""How long a request that comes now would wait before it runs, and whether that is too long. Bounded in time, not in
+length: a hundred runs of ten microseconds are nothing, a hundred of ten milliseconds are a second.
+
+The estimate is what waits, by the time that each of its rows took lately (measured, joined runs included). Pure but for
+its own sums; knows neither requests nor clocks.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_WEIGHT: Final = 0.05
+"""Of the newest run in the mean time of a row."""
+
+
+class Pressure:
+    """What waits for one worker: the event loop, or the place elsewhere where one version runs."""
+
+    __slots__ = ("limit_us", "waiting_us")
+
+    def __init__(self, limit_us: float) -> None:
+        """limit_us: a request that would wait longer is refused."""
+        self.limit_us = limit_us
+        self.waiting_us = 0.0
+
+    def takes(self, patience_us: float) -> bool:
+        """True when a request that has so much time left may wait here. It may use half of its time for waiting."""
+        return self.waiting_us <= min(self.limit_us, patience_us / 2)
+
+    @property
+    def is_high(self) -> bool:
+        """True from half of the limit on: what nobody waits for is left out now."""
+        return self.waiting_us > self.limit_us / 2
+
+    @property
+    def retry_after_seconds(self) -> float:
+        """When it is worth asking again."""
+        return max(1.0, self.waiting_us / 1e6)
+
+
+class Pace:
+    """What a row of one version takes lately, in microseconds."""
+
+    __slots__ = ("row_us",)
+
+    def __init__(self, row_us: float) -> None:
+        """row_us: of the warm-up, the first guess."""
+        self.row_us = row_us
+
+    def ran(self, rows: int, took_us: float) -> None:
+        """Learn from a run."""
+        self.row_us += _WEIGHT * (took_us / max(1, rows) - self.row_us)

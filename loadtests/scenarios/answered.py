@@ -12,8 +12,9 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-COLUMNS = ("stream", "due", "sent", "ended", "status", "version", "body")
-"""One row a request. due: when it was to be sent, sent: when it was, ended: seconds of the monotonic clock."""
+COLUMNS = ("stream", "due", "noticed", "sent", "ended", "status", "version", "body")
+"""One row a request. due: when it was to be sent, noticed: when the tool saw that, sent: when it left, ended: seconds
+of the monotonic clock."""
 BROKEN, UNSENT, TIMED_OUT = 0.0, -1.0, -2.0
 """Instead of a status: the connection broke; all connections were busy until the load ended; given up waiting."""
 _NAMES = {BROKEN: "connections broken", UNSENT: "never sent", TIMED_OUT: "without an answer in time"}
@@ -29,7 +30,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Answered:
-    """Requests and what became of them: shape (requests, 7), columns as in COLUMNS."""
+    """Requests and what became of them: shape (requests, 8), columns as in COLUMNS."""
 
     rows: Floats
 
@@ -62,10 +63,6 @@ class Answered:
     def with_status(self, *statuses: float) -> Answered:
         """Those that ended so."""
         return self.where(np.isin(self.column("status"), statuses))
-
-    def of_bodies(self, bodies: Sequence[int]) -> Answered:
-        """Those that sent one of these bodies."""
-        return self.where(np.isin(self.column("body"), bodies))
 
     def of_version(self, version: int) -> Answered:
         """Those that this version answered."""
@@ -119,7 +116,7 @@ def median_ratio(pairs: Sequence[tuple[float, float]]) -> float:
 def told_pairs(pairs: Sequence[tuple[float, float]], answered: Answered) -> str:
     """The medians of both sides, for a note, and how late the load tool itself was: a disturbed one is seen here."""
     quiet, loaded = median(pair[0] for pair in pairs), median(pair[1] for pair in pairs)
-    late = float(np.percentile(answered.column("sent") - answered.column("due"), 99)) * 1000
+    late = float(np.percentile(answered.column("noticed") - answered.column("due"), 99)) * 1000
     return (
         f"p99 {quiet:.2f} ms quiet, {loaded:.2f} ms loaded, {len(pairs)} phases each; load tool late p99 {late:.2f} ms"
     )

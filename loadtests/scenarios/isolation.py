@@ -24,7 +24,7 @@ from loadtests.bench.material import MODEL
 from loadtests.scenarios import graphs, stage
 from loadtests.scenarios.answered import Answered, Phase, p99_pairs, told_pairs
 from loadtests.scenarios.finding import Finding, none_failed, not_measured
-from loadtests.scenarios.open_loop import Burst, Plan, Stream
+from loadtests.scenarios.plan import Burst, Plan, Stream
 from loadtests.scenarios.stage import Gateway, ScenarioFailed, Stage
 
 MODEL_MICROSECONDS = 200.0
@@ -32,7 +32,9 @@ CANARY_PERCENT = 10
 _KEYS = 200
 _ALLOWED_RATIO, _ALLOWED_MS = 0.1, 1.0
 _LONGEST_LOAD_SECONDS = 240.0
-_CONNECTIONS = 128
+_CONNECTIONS = 400
+_CHAMPIONS = 0
+"""The number of their stream."""
 _SETTLE_SECONDS = 0.7
 _CRASH_EVERY_SECONDS = 0.1
 _VERSIONS = {"champion": 1, "slow": 2, "hanging": 3, "hungry": 4, "crashing": 5}
@@ -73,9 +75,7 @@ def run(on: Stage) -> list[Finding]:
         rate = stage.capacity(on, gateway.port, on.lasting(3.0, 1.0)) / 2
         found = []
         for trouble in troubles:
-            ours = _champions_keys(gateway, trouble)
-            requests = stage.raw_request(gateway.port, _request(2 * graphs.LIMIT))
-            plan = Plan(gateway.port, (Stream(requests, (Burst(0.2, _LONGEST_LOAD_SECONDS, rate),), _CONNECTIONS),))
+            plan = _plan(gateway, rate, _champions_keys(gateway, trouble))
             quiet, loaded = [], []
             with stage.loading(on, plan) as load:
                 for _ in range(phases):
@@ -83,7 +83,7 @@ def run(on: Stage) -> list[Finding]:
                     quiet.append(stage.lasting(seconds))
                     loaded.append(_beside(gateway, trouble, seconds))
                 answered = load.stop()
-            found += findings(trouble, answered.of_bodies(ours), quiet, loaded, f"{rate:,.0f} requests/s")
+            found += findings(trouble, answered.of_stream(_CHAMPIONS), quiet, loaded, f"{rate:,.0f} requests/s")
     return found
 
 
@@ -105,6 +105,18 @@ def _request(first: float) -> Request:
     row = [first, *[1.0] * (FEATURES - 1)]
     bodies = [{"model": MODEL, "inputs": [row], "key": f"caller-{number}"} for number in range(_KEYS)]
     return Request("/predict", tuple(json.dumps(body).encode() for body in bodies), "predict")
+
+
+def _plan(gateway: Gateway, rate: float, ours: Sequence[int]) -> Plan:
+    """Callers of the champion and of the canary have connections of their own: who hangs takes nobody else's."""
+    requests = stage.raw_request(gateway.port, _request(2 * graphs.LIMIT))
+    sides = [number in ours for number in range(_KEYS)]
+    streams = []
+    for side in (True, False):
+        sent = tuple(request for request, is_ours in zip(requests, sides, strict=True) if is_ours is side)
+        burst = Burst(0.2, _LONGEST_LOAD_SECONDS, rate * len(sent) / _KEYS)
+        streams += [Stream(sent, (burst,), _CONNECTIONS)] if sent else []
+    return Plan(gateway.port, tuple(streams))
 
 
 def _champions_keys(gateway: Gateway, trouble: Trouble) -> list[int]:

@@ -11,118 +11,32 @@ from __future__ import annotations
 import array
 import ctypes
 import gc
-import json
 import os
-import re
 import select
 import signal
 import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from loadtests.scenarios.answered import BROKEN, COLUMNS, TIMED_OUT, UNSENT
+from loadtests.scenarios.plan import Answer, Plan, Stream, decode_plan, due_times, read_answer
 
 _PR_SET_TIMERSLACK = 29
-_PRIORITY = -15
 _LONGEST_WAIT_SECONDS = 0.05
 _LOOK_FOR_LATE_SECONDS = 0.1
 _READ_BYTES = 1 << 16
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_VERSION = re.compile(rb"\r\nx-model-version: *(\d+)", re.IGNORECASE)
-_CLOSES = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
-
-
-class Burst(NamedTuple):
-    """So many requests a second, evenly, for so long; at_seconds after the start of the load."""
-
-    at_seconds: float
-    seconds: float
-    rate: float
-
-
-@dataclass(frozen=True)
-class Stream:
-    """requests: whole HTTP requests, sent in turn. connections: at most."""
-
-    requests: tuple[bytes, ...]
-    bursts: tuple[Burst, ...]
-    connections: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is sent, where to, and how long an answer is waited for."""
-
-    port: int
-    streams: tuple[Stream, ...]
-    give_up_seconds: float = 10.0
-
-    def encode(self) -> str:
-        """As the file that the load tool reads."""
-        streams = [
-            {"requests": [r.decode("latin-1") for r in s.requests], "bursts": s.bursts, "connections": s.connections}
-            for s in self.streams
-        ]
-        return json.dumps({"port": self.port, "streams": streams, "give_up_seconds": self.give_up_seconds})
-
-
-def decode_plan(text: str) -> Plan:
-    """The plan that `Plan.encode` wrote."""
-    told = json.loads(text)
-    streams = tuple(
-        Stream(
-            tuple(request.encode("latin-1") for request in one["requests"]),
-            tuple(Burst(*burst) for burst in one["bursts"]),
-            one["connections"],
-        )
-        for one in told["streams"]
-    )
-    return Plan(told["port"], streams, told["give_up_seconds"])
-
-
-class Answer(NamedTuple):
-    """The head of a whole answer. version: 0 when no model answered."""
-
-    status: int
-    version: int
-    is_last: bool
-
-
-def read_answer(data: bytes) -> Answer | None:
-    """The answer, once all of it is there; None while it is not. Raises ValueError for what is no answer with a length.
-
-    The gateway always says Content-Length; the connection carries one request at a time.
-    """
-    behind = data.find(b"\r\n\r\n")
-    if behind < 0:
-        return None
-    head = data[: behind + 2]
-    length = _LENGTH.search(head)
-    if length is None or not head.startswith(b"HTTP/1.1 "):
-        raise ValueError("not an answer with a length")
-    if len(data) < behind + 4 + int(length.group(1)):
-        return None
-    version = _VERSION.search(head)
-    return Answer(int(head[9:12]), int(version.group(1)) if version else 0, _CLOSES.search(head) is not None)
-
-
-def due_times(bursts: Sequence[Burst]) -> Iterator[float]:
-    """When each request is due, seconds after the start."""
-    for burst in bursts:
-        for number in range(int(burst.seconds * burst.rate)):
-            yield burst.at_seconds + number / burst.rate
 
 
 class _Waiting(NamedTuple):
     due: float
+    noticed: float
     body: int
 
 
@@ -162,7 +76,8 @@ class _Sender:
     def send_due(self, passed: float) -> None:
         """Send what is due so many seconds after the start."""
         while self.next_due is not None and self.next_due <= passed:
-            self._line.append(_Waiting(self._tool.began + self.next_due, self._count % len(self._stream.requests)))
+            body = self._count % len(self._stream.requests)
+            self._line.append(_Waiting(self._tool.began + self.next_due, self._tool.began + passed, body))
             self._count += 1
             self.next_due = next(self._due, None)
         while self._line and (connection := self._take()) is not None:
@@ -300,7 +215,7 @@ class Tool:
 
     def write(self, stream: int, one: _Waiting, sent: float, ended: float, status: float, version: int) -> None:
         """How a request ended."""
-        self._rows.extend((stream, one.due, sent, ended, status, version, one.body))
+        self._rows.extend((stream, one.due, one.noticed, sent, ended, status, version, one.body))
 
     def stop(self) -> None:
         """Let nothing more become due; may be called at any time."""
@@ -351,7 +266,7 @@ class Tool:
         self._poll.close()
 
     def rows(self) -> np.ndarray:
-        """Shape (requests, 7): answered.COLUMNS."""
+        """Shape (requests, 8): answered.COLUMNS."""
         return np.array(self._rows, dtype=np.float64).reshape(-1, len(COLUMNS))
 
 
@@ -362,7 +277,7 @@ def main(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: tool.stop())
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)
     with suppress(PermissionError):  # what it sends late would be booked as the server's latency
-        os.setpriority(os.PRIO_PROCESS, 0, _PRIORITY)
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     gc.disable()
     print(tool.began, flush=True)
     tool.run()

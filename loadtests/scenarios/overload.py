@@ -8,7 +8,7 @@ from __future__ import annotations
 from loadtests.scenarios import graphs, stage
 from loadtests.scenarios.answered import Answered, Phase, recovery_seconds
 from loadtests.scenarios.finding import Finding, at_least, at_most, not_measured
-from loadtests.scenarios.open_loop import Burst, Plan, Stream
+from loadtests.scenarios.plan import Burst, Plan, Stream
 from loadtests.scenarios.stage import Stage
 
 MODEL_MICROSECONDS = 1500.0

@@ -13,7 +13,7 @@ from loadtests.bench.load import LoadFailed
 from loadtests.scenarios import graphs, stage
 from loadtests.scenarios.answered import Answered, Phase, median_ratio, p99_pairs, told_pairs
 from loadtests.scenarios.finding import Finding, at_most, none_failed, not_measured
-from loadtests.scenarios.open_loop import Burst, Plan, Stream
+from loadtests.scenarios.plan import Burst, Plan, Stream
 from loadtests.scenarios.stage import Stage
 
 MODEL_MICROSECONDS = 200.0

@@ -30,7 +30,7 @@ from loadtests.bench.server import Server
 from loadtests.bench.subjects import fill
 from loadtests.bench.subjects import gateways as gateway_subjects
 from loadtests.scenarios.answered import Answered, Phase
-from loadtests.scenarios.open_loop import Plan
+from loadtests.scenarios.plan import Plan
 
 CONNECTIONS = 16
 _LOWEST_PRIORITY = 19
@@ -150,6 +150,9 @@ def _move(root: int, core: int) -> None:
             with suppress(ProcessLookupError):
                 os.sched_setaffinity(int(task.name), {core})
                 os.setpriority(os.PRIO_PROCESS, int(task.name), _LOWEST_PRIORITY)
+        # Where the kernel groups sessions, a priority counts inside the session only, and this is the session's.
+        with suppress(OSError):
+            Path(f"/proc/{process.pid}/autogroup").write_text(str(_LOWEST_PRIORITY))
 
 
 def _until_served(port: int) -> None:

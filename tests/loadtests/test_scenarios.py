@@ -14,7 +14,8 @@ from loadtests.bench.material import COLUMNS as FEATURES
 from loadtests.scenarios import finding, graphs, isolation, memory, overload, slow, swaps
 from loadtests.scenarios.answered import BROKEN, Answered, Phase, median_ratio, p99_pairs, recovery_seconds
 from loadtests.scenarios.finding import Finding, Measured
-from loadtests.scenarios.open_loop import Answer, Burst, Plan, Stream, Tool, decode_plan, due_times, read_answer
+from loadtests.scenarios.open_loop import Tool
+from loadtests.scenarios.plan import Answer, Burst, Plan, Stream, decode_plan, due_times, read_answer
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nX-Model-Version: 7\r\n\r\n"
 
@@ -22,11 +23,11 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nX-Model-Version: 7\r\n\r\n"
 def request(
     due: float, ms: float, status: float = 200, version: int = 1, stream: int = 0, body: int = 0
 ) -> tuple[float, ...]:
-    return (stream, due, due, due + ms / 1000, status, version, body)
+    return (stream, due, due, due, due + ms / 1000, status, version, body)
 
 
 def answered(*rows: tuple[float, ...]) -> Answered:
-    return Answered(np.array(rows, np.float64).reshape(-1, 7))
+    return Answered(np.array(rows, np.float64).reshape(-1, 8))
 
 
 def evenly(begin: float, count: int, ms: float, version: int = 1, stream: int = 0) -> list[tuple[float, ...]]:
@@ -70,7 +71,7 @@ def test_what_is_no_answer_is_refused(data: bytes) -> None:
 
 def test_latency_counts_from_when_a_request_was_due() -> None:
     """Standing in line for a free connection is the server's doing."""
-    waited = answered((0, 10.0, 10.5, 10.6, 200, 1, 0))
+    waited = answered((0, 10.0, 10.0, 10.5, 10.6, 200, 1, 0))
     assert waited.latencies_ms[0] == pytest.approx(600)
 
 
@@ -143,7 +144,7 @@ def flood(*more: tuple[float, ...]) -> Answered:
 
 
 def test_overload_holds_when_what_is_too_much_is_refused_at_once() -> None:
-    refused = [(*row[:4], 503.0, *row[5:]) for row in evenly(1, 400, 3, stream=1)]
+    refused = [(*row[:5], 503.0, *row[6:]) for row in evenly(1, 400, 3, stream=1)]
     found = overload.findings(flood(*evenly(1, 100, 5, stream=1), *refused), Phase(1, 2), 100)
     assert verdicts(found) == [True, True, True, True]
 

@@ -93,7 +93,7 @@ class Edge(HttpToolsProtocol):
             return
         end = data.find(b"\r\n\r\n") + 4
         known = self._lane.heads.get(data[:end])
-        if known is not None and len(data) - end == known.body_bytes and not self._is_occupied():
+        if known is not None and len(data) - end == known.body_bytes and self._may_take(known.head.raw):
             self._requests += 1
             self._keep_alive = True
             self._answer(known.head, data[end:])
@@ -196,9 +196,12 @@ class Edge(HttpToolsProtocol):
                 length = value
             elif name in _OTHER_WAY:
                 return False
-        return (
-            length is not None and len(length) < 16 and length.isdigit() and int(length) <= self._limits.max_body_bytes
-        )
+        if length is None or len(length) > 15 or not length.isdigit() or int(length) > self._limits.max_body_bytes:
+            return False
+        return self._lane.admits(self.headers)
+
+    def _may_take(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+        return self._lane is not None and not self._is_occupied() and self._lane.admits(headers)
 
     def _answer(self, head: Head, body: bytes) -> None:
         slot = _Slot(self, self._keep_alive)

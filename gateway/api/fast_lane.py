@@ -1,19 +1,21 @@
 """`POST /predict` without ASGI: the edge hands over head and body, the answer comes back by a call.
 
 The same functions as the application's door: `read_predict`, `Serving.submit`, `predict_body`, `refusal`. What this
-lane does not take (tokens, encodings, bodies of unknown length) goes through the application. A test compares both.
+lane does not take (tokens that are not known well, encodings, bodies of unknown length) goes through the application. A test compares both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple, Protocol
 
 from starlette.responses import Response
 
-from gateway.api.door import Head, refusal
+from gateway.api.door import Guard, Head, refusal
 from gateway.api.predict import predict_body, read_predict
+from gateway.api.problems import Unauthorized
+from gateway.errors import QuotaExceeded
 from gateway.serving.request import Answer, PredictRequest
 
 PATH = "/predict"
@@ -58,9 +60,20 @@ class Submitting(Protocol):
 class FastLane:
     """Answers requests of one serving process. Holds nothing of a single one."""
 
-    def __init__(self, serving: Submitting) -> None:
+    def __init__(self, serving: Submitting, guard: Guard | None = None) -> None:
+        """guard: None lets everybody through."""
         self._submit = serving.submit
+        self._guard = guard
         self.heads = KnownHeads()
+
+    def admits(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """True when the caller may be answered here; else the application decides, and says what is wrong."""
+        if self._guard is None:
+            return True
+        try:
+            return self._guard.check_now(headers)
+        except (Unauthorized, QuotaExceeded):
+            return False
 
     def take(self, head: Head, body: bytes, reply: Reply) -> None:
         """Answer one request: `reply` is called once, at once or later, in this event loop. Never raises."""

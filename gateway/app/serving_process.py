@@ -9,6 +9,7 @@ import socket
 import psutil
 import uvicorn
 
+from gateway.api.door import Guard
 from gateway.api.edge import Limits
 from gateway.api.fast_lane import FastLane
 from gateway.api.serving_app import build_serving_app
@@ -46,15 +47,16 @@ def _unload(version: LoadedVersion) -> None:
 
 
 def serving_server(serving: Serving, settings: Settings) -> uvicorn.Server:
-    """The HTTP server of a serving process. The lane is for requests without tokens: those the application checks."""
+    """The HTTP server of a serving process."""
     limits = Limits(
         header_seconds=settings.header_seconds,
         body_seconds=settings.body_seconds,
         stall_seconds=settings.stall_seconds,
         max_body_bytes=settings.max_body_bytes,
     )
-    has_lane = settings.edge == "fast" and not settings.client_auth
-    return http_server(build_serving_app(serving, settings), settings, limits, FastLane(serving) if has_lane else None)
+    guard = Guard(serving, needed=True) if settings.client_auth else None
+    lane = FastLane(serving, guard) if settings.edge == "fast" else None
+    return http_server(build_serving_app(serving, settings), settings, limits, lane)
 
 
 async def serve(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
@@ -75,7 +77,8 @@ async def serve(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
         lambda version: is_last_good(serving.generations.get(version.model), version.number),
     )
     shadows = Shadows(tee, executor, settings.shadow_queue)
-    serving = Serving(tee, executor, clock, shadows, TokenCheck(stores.config, clock, settings.workers))
+    tokens = TokenCheck(stores.config, clock, settings.workers)
+    serving = Serving(tee, executor, clock, shadows, tokens, settings.wait_milliseconds / 1000)
     lease = Lease(stores.config, serving, clock, spec.name, os.getpid())
     pickup = Pickup(
         stores.config,

@@ -155,7 +155,7 @@ def load(
     unmeasured = LoadedVersion(manifest, session, classes, 0.0)
     cost_us = _measure(unmeasured, rows, warm_up_rows, nanoseconds)
     row_us = 0.0
-    if manifest.joins:
+    if manifest.joins or manifest.join_difference is not None:
         table = {name: np.concatenate([rows[0][name]] * _JOINED_ROWS) for name in rows[0]}
         row_us = max(0.0, _measure(unmeasured, [table], warm_up_rows, nanoseconds) - cost_us) / (_JOINED_ROWS - 1)
     return LoadedVersion(manifest, session, classes, cost_us, row_us)

@@ -53,7 +53,7 @@ def decide(snapshot: Snapshot, facts: Facts) -> Decision:
         return Decision(ruled, snapshot.roles[ruled], Reason.RULE, -1, facts.key is not None, shadows)
     keyed = facts.key is not None and snapshot.policy.sticky == "key"
     drawn = bucket(snapshot.route.salt, facts.key if keyed and facts.key is not None else facts.draw)
-    version = snapshot.owners[drawn] if facts.challengers_allowed else snapshot.champion
+    version = snapshot.owners[drawn] if snapshot.owners and facts.challengers_allowed else snapshot.champion
     return Decision(version, snapshot.roles[version], _reason(snapshot, keyed), drawn, keyed, shadows)
 
 

@@ -11,7 +11,7 @@ from gateway.names import BUCKETS, ModelName, Role
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """owners: the version that answers each of the 10,000 buckets. split: (version, buckets) of every canary.
+    """owners: the version that answers each of the 10,000 buckets; empty: always the champion. split: (version, buckets) of every canary.
 
     shadows: (version, buckets of its share). roles: what each named version is.
     """
@@ -33,7 +33,7 @@ class Snapshot:
 
 def compile_route(policy: Policy, route: Route, revision: int) -> Snapshot:
     """The snapshot of a policy and a route at this revision of the route."""
-    owners = [route.champion] * BUCKETS
+    owners = [route.champion] * BUCKETS if route.canaries else []
     for version, ranges in route.ownership.items():
         for first, behind in ranges:
             owners[first:behind] = [version] * (behind - first)

@@ -33,7 +33,6 @@ class Arm:
         "joins",
         "loaded",
         "most_in_flight",
-        "number",
         "pace",
         "pressure",
         "running",
@@ -42,12 +41,9 @@ class Arm:
         "tally",
     )
 
-    def __init__(
-        self, loaded: LoadedVersion, number: int, snapshot: Snapshot, tally: Tally, pressure: Pressure
-    ) -> None:
+    def __init__(self, loaded: LoadedVersion, snapshot: Snapshot, tally: Tally, pressure: Pressure) -> None:
         """pressure: of where the version runs."""
         self.loaded = loaded
-        self.number = number
         self.snapshot = snapshot
         self.tally = tally
         self.running = 0  # runs that have not ended

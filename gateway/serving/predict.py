@@ -191,7 +191,7 @@ class Serving:
             tally = self._measures.of(snapshot.model, version, snapshot.roles.get(version, Role.PREVIOUS))
             is_here = self._executor.at_once(loaded) == 0
             pressure = self._pressure if is_here else Pressure(self._pressure.limit_us)
-            arm = generation.arms[version] = Arm(loaded, version, snapshot, tally, pressure)
+            arm = generation.arms[version] = Arm(loaded, snapshot, tally, pressure)
         return arm
 
     def _facts(self, request: PredictRequest, generation: Generation, now: float) -> tuple[Facts, tuple[str, ...]]:

@@ -180,6 +180,6 @@ async def test_the_lane_is_taken_only_when_it_is_asked_for(
         assert len(asked) == (edge == "asgi")
 
 
-async def test_with_client_tokens_every_request_goes_through_the_application(tmp_path: Path) -> None:
+async def test_callers_without_a_token_are_refused_where_tokens_are_needed(tmp_path: Path) -> None:
     async with serving(tmp_path / "one", "fast", client_auth=True) as (port, _):
         assert b"401 Unauthorized" in await exchange(port, post({"inputs": RECORD}, CLOSE))

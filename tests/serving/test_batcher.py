@@ -26,6 +26,7 @@ from gateway.serving.batcher import Batcher
 from gateway.serving.call import Attempt, Call
 from gateway.serving.generation import Generation
 from gateway.serving.measure import Measures
+from gateway.serving.pressure import Pressure
 from gateway.serving.request import PredictRequest
 
 
@@ -112,11 +113,11 @@ class Kit:
         arm = self.arms.get(id(version))
         if arm is None:
             tally = Measures().of("m", 1, Role.CHAMPION)
-            arm = self.arms[id(version)] = Arm(cast(LoadedVersion, version), 1, SNAPSHOT, tally)
+            arm = self.arms[id(version)] = Arm(cast(LoadedVersion, version), SNAPSHOT, tally, Pressure(1e9))
         request = PredictRequest(model="m", inputs=[[value] for value in values], id=name)
         generation = cast(Generation, None)  # nobody asks for it here
         now = time.monotonic()
-        call = Call(request, generation, Facts(name, name), (), DECISION, now, now + deadline, lambda _: None, [])
+        call = Call(request, generation, Facts(name, name), (), DECISION, arm, now, now + deadline, lambda _: None, [])
         self.batcher.add(Attempt(call, arm, DECISION))
 
     def answer(self, name: str) -> list[float]:

@@ -94,7 +94,7 @@ def _measure(name: str, stage: Stage) -> Measured:
     try:
         findings = SCENARIOS[name](stage)
     except _FAILURES as error:
-        failure = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        failure = " ".join(f"{type(error).__name__}: {error}".split())[:900]
     after = machine.read(trees)
     usage = machine.between(before, after)
     lasted = after.at_seconds - before.at_seconds

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from gateway.client import Call, Client, model_path, route_call
+from gateway.client import Call, Client, ClientError, model_path, route_call
 from loadtests.bench import gateways, load, machine, server
 from loadtests.bench.generator import format_request
 from loadtests.bench.load import Load, LoadFailed, Request, Tool
@@ -140,7 +140,10 @@ def _running(stage: Stage, folder: Path, key: str) -> Iterator[tuple[Server, int
     values = {"data": str(folder / "data"), "config": str(config), "port": str(port), "admin": str(admin)}
     words = fill(subject.program, values)
     with server.running(words, folder, stage.server_core, {"OMP_NUM_THREADS": "1"}, port) as started:
-        yield started, admin
+        try:
+            yield started, admin
+        except ClientError as error:
+            raise ScenarioFailed(f"{error}; the gateway's log ends: {started.end_of_log()}") from error
 
 
 def _move(root: int, core: int) -> None:

@@ -1,7 +1,8 @@
 """`POST /predict` without ASGI: the edge hands over head and body, the answer comes back by a call.
 
 The same functions as the application's door: `read_predict`, `Serving.submit`, `predict_body`, `refusal`. What this
-lane does not take (tokens that are not known well, encodings, bodies of unknown length) goes through the application. A test compares both.
+lane does not take (tokens that are not known well, encodings, bodies of unknown length) goes through the application.
+A test compares both.
 """
 
 from __future__ import annotations

@@ -20,10 +20,15 @@ from starlette.routing import Route
 from gateway.api.door import Guard, Serving
 from gateway.api.inference_v2 import named
 from gateway.api.problems import json_response
-from gateway.names import Outcome, Role
+from gateway.names import Lookup, Outcome, Role
 from gateway.settings import Settings
 
-_FAMILIES = ("gateway_requests", "gateway_request_duration_seconds", "gateway_model_run_duration_seconds")
+_FAMILIES = (
+    "gateway_requests",
+    "gateway_request_duration_seconds",
+    "gateway_model_run_duration_seconds",
+    "gateway_cache_lookups",
+)
 
 Version = tuple[str, str]
 """Model and version number, as the labels of a metric hold them."""
@@ -38,6 +43,8 @@ class Counted(Struct):
     answer_seconds: float = 0.0
     runs: int = 0
     run_seconds: float = 0.0
+    hits: int = 0
+    misses: int = 0
 
 
 def statistics_routes(serving: Serving, guard: Guard, settings: Settings) -> list[Route]:
@@ -104,6 +111,9 @@ def _count(one: Counted, name: str, labels: dict[str, str], value: float) -> Non
         one.runs += int(value)
     elif name == "gateway_model_run_duration_seconds_sum":
         one.run_seconds += value
+    elif name == "gateway_cache_lookups_total":
+        one.hits += int(value) if labels["result"] == Lookup.HIT else 0
+        one.misses += int(value) if labels["result"] == Lookup.MISS else 0
 
 
 def version_stats(model: str, number: int, counted: Counted) -> dict[str, Any]:
@@ -122,8 +132,8 @@ def version_stats(model: str, number: int, counted: Counted) -> dict[str, Any]:
             "compute_input": nothing,
             "compute_infer": _duration(counted.runs, counted.run_seconds),
             "compute_output": nothing,
-            "cache_hit": nothing,
-            "cache_miss": nothing,
+            "cache_hit": _duration(counted.hits, 0.0),
+            "cache_miss": _duration(counted.misses, 0.0),
         },
         "batch_stats": [],
     }

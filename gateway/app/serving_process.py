@@ -40,6 +40,8 @@ from gateway.serving.shadow import Shadows
 from gateway.settings import Settings
 from gateway.stores.stores import Stores
 
+_ACCEPTED_AT_ONCE = 16
+
 
 def _unload(version: LoadedVersion) -> None:
     version.close()
@@ -57,6 +59,13 @@ def serving_server(serving: Serving, settings: Settings) -> uvicorn.Server:
     guard = Guard(serving, needed=True) if settings.client_auth else None
     lane = FastLane(serving, guard) if settings.edge == "fast" else None
     return http_server(build_serving_app(serving, settings), settings, limits, lane)
+
+
+def _listening(descriptor: int) -> list[socket.socket]:
+    """The listening socket, several times: uvloop accepts one connection of each in a turn of its loop, and at one a
+    turn those who wait to be let in starve beside busy connections."""
+    first = socket.socket(fileno=descriptor)
+    return [first, *(first.dup() for _ in range(_ACCEPTED_AT_ONCE - 1))]
 
 
 async def serve(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
@@ -103,7 +112,7 @@ async def serve(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
         asyncio.create_task(keep_running("pickup", pickup.run)),
         asyncio.create_task(keep_running("shadows", shadows.run)),
     ]
-    answering = asyncio.create_task(server.serve(sockets=[socket.socket(fileno=spec.socket)]))
+    answering = asyncio.create_task(server.serve(sockets=_listening(spec.socket)))
     await asyncio.wait([answering, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
     serving.is_draining = True
     lease.drain()

@@ -97,7 +97,7 @@ class SessionExecutor:
         expires = None if deadline_seconds is None else self._monotonic() + deadline_seconds
         if self._is_closed:
             done(Run(None, Outcome.ERROR, 0, CLOSING))
-        elif version.cost_us < self._inline_microseconds:
+        elif cost_us(version, tensors) < self._inline_microseconds:
             done(self._run(version, tensors, expires))
         else:
             self._run_in_thread(version, tensors, done, expires, deadline_seconds)
@@ -145,6 +145,13 @@ class SessionExecutor:
     def close(self) -> None:
         self._is_closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def cost_us(version: LoadedVersion, tensors: Tensors) -> float:
+    """What this run will take, by the version's measured cost of a run and of a further row (where that was measured)."""
+    if not version.row_us:
+        return version.cost_us
+    return version.cost_us + (len(next(iter(tensors.values()))) - 1) * version.row_us
 
 
 def _hand_over(loop: asyncio.AbstractEventLoop, done: Done, ended: Future[Run]) -> None:

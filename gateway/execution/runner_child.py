@@ -70,7 +70,6 @@ def _be_expendable(parent: int) -> None:
     if os.getppid() != parent:  # it died before this process asked to die with it
         os._exit(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # being woken, it does not push anybody off a core
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     Path("/proc/self/oom_score_adj").write_text("1000")
 

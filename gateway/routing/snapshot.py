@@ -11,9 +11,10 @@ from gateway.names import BUCKETS, ModelName, Role
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """owners: the version that answers each of the 10,000 buckets; empty: always the champion. split: (version, buckets) of every canary.
+    """owners: the version that answers each of the 10,000 buckets; empty: always the champion.
 
-    shadows: (version, buckets of its share). roles: what each named version is.
+    split: (version, buckets) of every canary. shadows: (version, buckets of its share). roles: what each named version
+    is.
     """
 
     model: ModelName

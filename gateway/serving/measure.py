@@ -50,6 +50,9 @@ class Tally:
         self._latencies.append(seconds)
         if lookup is not Lookup.BYPASS:
             self._lookups[lookup] = self._lookups.get(lookup, 0) + 1
+            if lookup is Lookup.HIT:  # nothing ran
+                self._changed[self] = None
+                return
         self.ran(outcome, run_us)
 
     def ran(self, outcome: str, run_us: int) -> None:
@@ -70,7 +73,7 @@ class Tally:
         for lookup, count in lookups.items():
             if count:
                 metrics.cache_lookups.labels(*self._labels, lookup).inc(count)
-        counts[Outcome.OK] = len(run_times) - sum(counts.values())
+        counts[Outcome.OK] = len(run_times) - sum(counts.values()) + lookups.get(Lookup.HIT, 0)
         for outcome, count in counts.items():
             if count:
                 self._child(outcome).inc(count)

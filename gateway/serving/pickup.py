@@ -235,8 +235,7 @@ class Pickup:
         isolated = wanted.isolated & route.versions
         fresh = Generation(snapshot, wanted.policy_revision, route.versions, self._shelf, isolated)
         retired, known.generation = known.generation, fresh
-        self._serving.generations[model] = fresh
-        self._serving.refusals[model] = ""
+        self._serving.install(fresh)
         known.refused = None
         known.served = Served(
             revision=wanted.revision,

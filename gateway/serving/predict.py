@@ -56,7 +56,7 @@ _NOT_WRITTEN = "the journal can not take the record and the policy refuses to an
 
 
 class Serving:
-    """What one process serves; `generations` is swapped by the pickup loop, one model at a time."""
+    """What one process serves; `install` is called by the pickup loop, one model at a time."""
 
     def __init__(
         self,
@@ -85,6 +85,13 @@ class Serving:
         self._ids = RequestIds(clock)
         self._recent = RecentIds(100_000)
         self._measures = Measures()
+
+    def install(self, generation: Generation) -> None:
+        """Serve this from now on. What its versions need is made before, so that the first request is like any other."""
+        for version in generation.versions:
+            self._arm(generation, version)
+        self.generations[generation.model] = generation
+        self.refusals[generation.model] = ""
 
     async def predict(self, request: PredictRequest) -> Answer:
         """Answer one request; its record is in the kernel (or counted as dropped) when this returns.
@@ -121,7 +128,7 @@ class Serving:
         if not arm.pressure.takes((expires - started) * 1e6):
             raise Overloaded(_TOO_MUCH, arm.pressure.retry_after_seconds)
         if arm.in_flight >= arm.most_in_flight:
-            detail = f"{arm.loaded.version} answers {arm.in_flight} requests here, all that its policy allows"
+            detail = f"{arm.loaded.manifest.version} answers {arm.in_flight} requests here, all that its policy allows"
             raise Overloaded(f"{detail} (concurrency)")
         self._begin(call)
         self._batcher.add(Attempt(call, arm, decision))

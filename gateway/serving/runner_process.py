@@ -187,7 +187,7 @@ def _spawn(channel: socket.socket) -> subprocess.Popen[bytes]:
         pass_fds=(channel.fileno(),),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        start_new_session=True,
+        process_group=0,  # not a session of its own: the kernel would give that half a core, whatever its priority
     )
 
 

@@ -28,6 +28,7 @@ class Fake:
     def __init__(self, cost_us: float = 1.0, error: Exception | None = None, takes: float = 0.0) -> None:
         self.manifest = Manifest(model="m", number=3)
         self.cost_us = cost_us
+        self.row_us = 0.0
         self.error = error
         self.takes = takes
         self.may_run = threading.Event()
@@ -51,6 +52,19 @@ class Fake:
 
 def executor(threads: int = 1) -> SessionExecutor:
     return SessionExecutor(1000, threads, CLOCK.monotonic)
+
+
+async def test_many_rows_of_a_fast_version_run_in_a_thread() -> None:
+    """A thousand rows of a version that takes 10 us and 2 us a further row would keep the loop for 2 ms."""
+    fake, ran = Fake(cost_us=10), executor()
+    fake.row_us = 2.0
+    for rows, is_here in ((100, True), (1000, False)):
+        ended: list[Run] = []
+        ran.submit(fake.version, {"x": np.zeros((rows, 2), np.float32)}, ended.append)
+        while not ended:
+            await asyncio.sleep(0)
+        assert (fake.threads[-1] is threading.main_thread()) is is_here
+    ran.close()
 
 
 async def test_a_fast_version_runs_in_the_loop() -> None:

@@ -39,6 +39,7 @@ class FakeVersion:
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self.cost_us = 1.0
+        self.row_us = 0.0
         self.runs = 0
         self.fails = False
         self.is_open = True

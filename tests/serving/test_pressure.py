@@ -1,0 +1,87 @@
+"""Overload: bounded in time. What would wait too long is refused at once, and everybody else is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.documents.route import Route, Shadow
+from gateway.errors import Overloaded
+from gateway.serving.pressure import Pace, Pressure
+from tests.serving.serving_kit import Kit
+
+
+@given(st.lists(st.floats(0, 1e6), max_size=50), st.floats(1, 1e6), st.floats(1, 1e7))
+def test_nothing_is_taken_that_would_wait_longer_than_the_limit_or_half_of_its_time(
+    costs: list[float], limit: float, patience: float
+) -> None:
+    pressure = Pressure(limit)
+    for cost in costs:
+        if pressure.takes(patience):
+            assert pressure.waiting_us <= min(limit, patience / 2)
+            pressure.waiting_us += cost
+        else:
+            assert pressure.waiting_us > min(limit, patience / 2)
+
+
+def test_an_idle_worker_takes_anything() -> None:
+    assert Pressure(1.0).takes(patience_us=1.0)
+
+
+def test_the_time_of_a_row_follows_what_is_measured() -> None:
+    pace = Pace(10.0)
+    for _ in range(200):
+        pace.ran(rows=4, took_us=400.0)
+    assert pace.row_us == pytest.approx(100.0, rel=0.01)
+
+
+async def ask_many(kit: Kit, count: int, **fields: Any) -> list[Any]:
+    return await asyncio.gather(*(kit.ask(**fields) for _ in range(count)), return_exceptions=True)
+
+
+async def test_more_than_can_be_answered_in_time_is_refused_and_the_rest_is_answered(kit: Kit) -> None:
+    await kit.publish(1)
+    await kit.route(Route(champion=1))
+    await kit.ask()
+    next(iter(kit.serving.generations.values())).arms[1].pace.row_us = 100_000.0  # 0.1 s a row, 0.25 s may wait
+    ended = await ask_many(kit, 10)
+    refused = [one for one in ended if isinstance(one, Overloaded)]
+    assert len(refused) == 7
+    assert all(one.retry_after_seconds >= 1.0 for one in refused)
+    assert not [one for one in ended if isinstance(one, Exception) and one not in refused]
+    assert not isinstance((await ask_many(kit, 1))[0], Exception)
+
+
+async def test_who_has_little_time_is_refused_earlier(kit: Kit) -> None:
+    await kit.publish(1)
+    await kit.route(Route(champion=1))
+    await kit.ask()
+    next(iter(kit.serving.generations.values())).arms[1].pace.row_us = 100_000.0
+    ended = await ask_many(kit, 10, deadline_ms=100)
+    assert sum(isinstance(one, Overloaded) for one in ended) == 9
+
+
+async def test_a_version_answers_no_more_requests_at_once_than_its_policy_allows(kit: Kit) -> None:
+    await kit.publish(1)
+    await kit.policy(concurrency=3)
+    await kit.route(Route(champion=1))
+    ended = await ask_many(kit, 5)
+    refused = [one for one in ended if isinstance(one, Overloaded)]
+    assert len(refused) == 2
+    assert "concurrency" in str(refused[0])
+    assert not any(isinstance(one, Exception) for one in await ask_many(kit, 3))
+
+
+async def test_under_pressure_shadows_are_left_out_first(kit: Kit) -> None:
+    await kit.publish(2)
+    await kit.route(Route(champion=1, shadows=(Shadow(version=2),)))
+    await kit.ask()
+    await kit.shadows_done()
+    kit.serving._pressure.waiting_us = 200_000.0
+    await kit.ask()
+    await kit.shadows_done()
+    assert kit.loaded[2].runs == 1

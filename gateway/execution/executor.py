@@ -148,7 +148,7 @@ class SessionExecutor:
 
 
 def cost_us(version: LoadedVersion, tensors: Tensors) -> float:
-    """What this run will take, by the version's measured cost of a run and of a further row (where that was measured)."""
+    """What this run will take: the measured cost of a run, and of each further row where that was measured."""
     if not version.row_us:
         return version.cost_us
     return version.cost_us + (len(next(iter(tensors.values()))) - 1) * version.row_us

@@ -87,7 +87,7 @@ class Serving:
         self._measures = Measures()
 
     def install(self, generation: Generation) -> None:
-        """Serve this from now on. What its versions need is made before, so that the first request is like any other."""
+        """Serve this from now on. Its arms are made before, so that the first request is like any other."""
         for version in generation.versions:
             self._arm(generation, version)
         self.generations[generation.model] = generation

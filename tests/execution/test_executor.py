@@ -61,7 +61,7 @@ async def test_many_rows_of_a_fast_version_run_in_a_thread() -> None:
     for rows, is_here in ((100, True), (1000, False)):
         ended: list[Run] = []
         ran.submit(fake.version, {"x": np.zeros((rows, 2), np.float32)}, ended.append)
-        while not ended:
+        while not ended:  # noqa: ASYNC110
             await asyncio.sleep(0)
         assert (fake.threads[-1] is threading.main_thread()) is is_here
     ran.close()

@@ -57,6 +57,7 @@ def statistics_routes(serving: Serving, guard: Guard, settings: Settings) -> lis
         model, pinned = named(request.scope) if "model" in request.path_params else (None, None)
         if model is not None:
             serving.manifest(model, pinned)
+        serving.hand_over_counts()
         async with reading:
             counted = await asyncio.to_thread(read_counted, directory)
         shown = [

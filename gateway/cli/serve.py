@@ -44,6 +44,9 @@ def serve(
     stall_seconds: Annotated[str | None, _setting("a caller who does not read for so long is cut off [10]")] = None,
     edge: Annotated[str | None, _setting("fast: /predict is answered before ASGI is entered; asgi: not [fast]")] = None,
     grace_seconds: Annotated[str | None, _setting("time to finish requests at shutdown [10]")] = None,
+    wait_milliseconds: Annotated[
+        str | None, _setting("a request that would wait longer before it runs is refused (503) [250]")
+    ] = None,
     shadow_queue: Annotated[str | None, _setting("shadow copies waiting at most, per process [1000]")] = None,
     inline_microseconds: Annotated[str | None, _setting("models faster than this run in the event loop")] = None,
     threads: Annotated[str | None, _setting("threads for slower models [2]")] = None,

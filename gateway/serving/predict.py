@@ -171,6 +171,10 @@ class Serving:
         generation = self._generation(model)
         return _loaded(generation, version or generation.snapshot.champion).manifest
 
+    def hand_over_counts(self) -> None:
+        """Bring the metrics up to date with what was answered."""
+        self._measures.hand_over()
+
     def readiness(self) -> tuple[bool, list[str]]:
         """True when every champion answers; else the reasons."""
         reasons = ["draining"] if self.is_draining else []

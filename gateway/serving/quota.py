@@ -41,8 +41,8 @@ def take(quota: Quota, full_at: float, now: float) -> Verdict:
     """
     then = max(full_at, now) + 1.0 / quota.requests_per_second
     wait = then - now - quota.burst / quota.requests_per_second
-    # A nanosecond late is rounding: without the allowance one request of each burst would be lost to it.
-    return Verdict(then, 0.0) if wait <= 1e-9 else Verdict(full_at, wait)
+    # A microsecond late is rounding: without the allowance one request of each burst would be lost to it.
+    return Verdict(then, 0.0) if wait <= 1e-6 else Verdict(full_at, wait)
 
 
 class Buckets:

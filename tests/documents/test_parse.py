@@ -68,7 +68,7 @@ def test_off_is_a_word_and_not_a_boolean() -> None:
     ("text", "place", "detail"),
     [
         ("model: e\nrolout: {}\n", "e.yaml:2:1: rolout", "did you mean 'rollout'"),
-        ("model: e\nrolout: {}\n", "e.yaml:2:1: rolout", "allowed: cache, deadline_ms"),
+        ("model: e\nrolout: {}\n", "e.yaml:2:1: rolout", "allowed: cache, concurrency, deadline_ms"),
         ("model: e\nmodel: f\n", "e.yaml:2:1", 'duplicate key "model"'),
         ("model: e\nlabels: {wait: 1h, wait: 2h}\n", "e.yaml:2:20", 'duplicate key "wait"'),
         ("model: e\nfirst_version: maybe\n", "e.yaml:2:1: first_version", "must be 'serve' or 'hold'"),

@@ -74,9 +74,11 @@ class JobServer:
                     self.kill()
                     status = await self._hear(START_SECONDS)
             except asyncio.CancelledError:
-                await self._end()  # takes the job along, and no stale line is left in the pipe
+                self.kill()  # itself: just forked, it may not die with the server yet
+                await self._end()  # no stale line is left in the pipe
                 raise
             except TimeoutError as error:
+                self.kill()
                 await self._end()
                 raise Unavailable("the job server does not answer; it is started again") from error
             finally:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from concurrent.futures import Executor as Threads
+from functools import partial
 
 import psutil
 import uvicorn
@@ -24,13 +26,14 @@ from gateway.app.child import (
     until_told_to_stop,
     write_log,
 )
+from gateway.app.scheduling import be_prompt
 from gateway.clock import SystemClock
 from gateway.execution.executor import SessionExecutor
 from gateway.execution.session import LoadedVersion, load, release_memory
 from gateway.serving.access import TokenCheck
 from gateway.serving.condition import Conditions, write_down_deaths
 from gateway.serving.generation import Shelf, is_last_good
-from gateway.serving.isolation import Isolation, low_priority_threads
+from gateway.serving.isolation import IsolatedVersion, Isolation, low_priority_threads
 from gateway.serving.lease import Lease
 from gateway.serving.memory import Memory
 from gateway.serving.pickup import Pickup
@@ -43,7 +46,15 @@ from gateway.stores.stores import Stores
 _ACCEPTED_AT_ONCE = 16
 
 
-def _unload(version: LoadedVersion) -> None:
+def _unload(threads: Threads, version: LoadedVersion) -> None:
+    """Giving memory back takes milliseconds: not in the event loop, where a runner is told to end."""
+    if isinstance(version, IsolatedVersion):
+        version.close()
+    else:
+        threads.submit(_release, version)
+
+
+def _release(version: LoadedVersion) -> None:
     version.close()
     release_memory()
 
@@ -95,7 +106,7 @@ async def serve(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
         serving,
         settings.data / "cache",
         clock,
-        Shelf(_unload),
+        Shelf(partial(_unload, loading)),
         lease.report,
         load,
         executor.load,
@@ -134,6 +145,7 @@ def main() -> None:
     spec = child_spec()
     settings = spec.read_settings()
     write_log(settings.log_level, spec.name)
+    be_prompt()
     stores = open_stores(settings)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

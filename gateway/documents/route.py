@@ -104,6 +104,8 @@ class Route(_Value):
         A canary keeps the ranges it has (the first of them when its weight fell) and grows only by buckets that no
         other canary owns, so raising a weight moves callers from the champion to it and nobody else.
         """
+        if not self.canaries:
+            return {}
         kept = {canary.version: _first(canary.ranges, canary.buckets) for canary in self.canaries}
         taken = [False] * BUCKETS
         for ranges in kept.values():

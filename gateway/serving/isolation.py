@@ -31,7 +31,7 @@ from gateway.serving.runner import Runner
 from gateway.serving.runner_process import Cause, DiedLoading, End
 
 _LOADS_AT_ONCE = 2
-_NICE = 10
+_NICE = 19
 
 
 class IsolatedVersion(LoadedVersion):

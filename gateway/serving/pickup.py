@@ -112,6 +112,7 @@ class Pickup:
         self._serving = serving
         self._shelf = shelf
         self._report = report
+        self._threads = threads
         self._loading = Loading(registry, cache, shelf, loader, isolator, threads, memory, mark)
         self._conditions = Conditions(config)
         self._models: dict[ModelName, _Model] = {}
@@ -225,15 +226,19 @@ class Pickup:
             if usable is None:
                 self._refuse(model, known, wanted, failed, quarantined)
                 return
-            self._swap(model, known, wanted, usable)
+            await self._swap(model, known, wanted, usable)
         known.served = msgspec.structs.replace(known.served, refused_reason=_told(model, {**failed, **quarantined}))
         await self._prove(VersionId(model, usable.champion), wanted)
 
-    def _swap(self, model: ModelName, known: _Model, wanted: Wanted, route: Route) -> None:
-        """Install the route, whose versions are all on the shelf: one assignment."""
-        snapshot = compile_route(wanted.policy.model_copy(update={"model": model}), route, wanted.revision)
+    async def _swap(self, model: ModelName, known: _Model, wanted: Wanted, route: Route) -> None:
+        """Install the route, whose versions are all on the shelf: everything is made beside the event loop, and then
+        it is one assignment."""
+        aside = partial(asyncio.get_running_loop().run_in_executor, self._threads)
+        policy = wanted.policy.model_copy(update={"model": model})
+        snapshot = await aside(compile_route, policy, route, wanted.revision)
         isolated = wanted.isolated & route.versions
         fresh = Generation(snapshot, wanted.policy_revision, route.versions, self._shelf, isolated)
+        await aside(self._serving.prepare, fresh)
         retired, known.generation = known.generation, fresh
         self._serving.install(fresh)
         known.refused = None

@@ -86,10 +86,13 @@ class Serving:
         self._recent = RecentIds(100_000)
         self._measures = Measures()
 
-    def install(self, generation: Generation) -> None:
-        """Serve this from now on. Its arms are made before, so that the first request is like any other."""
+    def prepare(self, generation: Generation) -> None:
+        """Make its arms, so that the first request is like any other. The one thing here that any thread may do."""
         for version in generation.versions:
             self._arm(generation, version)
+
+    def install(self, generation: Generation) -> None:
+        """Serve this from now on."""
         self.generations[generation.model] = generation
         self.refusals[generation.model] = ""
 

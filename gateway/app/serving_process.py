@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 from concurrent.futures import Executor as Threads
 from functools import partial
 
@@ -26,14 +27,13 @@ from gateway.app.child import (
     until_told_to_stop,
     write_log,
 )
-from gateway.app.scheduling import be_prompt
 from gateway.clock import SystemClock
 from gateway.execution.executor import SessionExecutor
 from gateway.execution.session import LoadedVersion, load, release_memory
 from gateway.serving.access import TokenCheck
 from gateway.serving.condition import Conditions, write_down_deaths
 from gateway.serving.generation import Shelf, is_last_good
-from gateway.serving.isolation import IsolatedVersion, Isolation, low_priority_threads
+from gateway.serving.isolation import LOADING, RUNNING, IsolatedVersion, Isolation, yielding_threads
 from gateway.serving.lease import Lease
 from gateway.serving.memory import Memory
 from gateway.serving.pickup import Pickup
@@ -44,6 +44,9 @@ from gateway.settings import Settings
 from gateway.stores.stores import Stores
 
 _ACCEPTED_AT_ONCE = 16
+
+_GIL_SECONDS = 0.0002
+"""A thread that loads a version gives the interpreter back within this; callers would wait for Python's own 5 ms."""
 
 
 def _unload(threads: Threads, version: LoadedVersion) -> None:
@@ -86,13 +89,13 @@ async def serve(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
     tee = stores.open_tee("traffic", spec.name)
     running = Running(running_directory(settings) / spec.name)
     inside = SessionExecutor(settings.inline_microseconds, settings.threads, clock.monotonic, running)
-    loading = low_priority_threads()
+    loading = yielding_threads("load", LOADING)
     conditions = Conditions(stores.config)
     executor = Isolation(
         inside,
         conditions,
         clock,
-        loading,
+        yielding_threads("runner", RUNNING),
         settings.admission_bytes,
         lambda version: is_last_good(serving.generations.get(version.model), version.number),
     )
@@ -145,7 +148,7 @@ def main() -> None:
     spec = child_spec()
     settings = spec.read_settings()
     write_log(settings.log_level, spec.name)
-    be_prompt()
+    sys.setswitchinterval(_GIL_SECONDS)
     stores = open_stores(settings)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -30,8 +30,13 @@ from gateway.serving.condition import ACTOR, Conditions, suspected
 from gateway.serving.runner import Runner
 from gateway.serving.runner_process import Cause, DiedLoading, End
 
-_LOADS_AT_ONCE = 2
-_NICE = 19
+LOADING = 19
+"""Nice value of what loads versions: nobody waits for it as long as requests have work for the core."""
+
+RUNNING = 10
+"""Nice value of runners: on a core that is never idle they get about a tenth of it, enough to answer for a canary."""
+
+_AT_ONCE = 2
 
 
 class IsolatedVersion(LoadedVersion):
@@ -66,8 +71,9 @@ class Isolation:
         memory_bytes: int,
         is_last_good: Callable[[VersionId], bool] = lambda _: False,
     ) -> None:
-        """threads: `low_priority_threads`. memory_bytes: what one runner may use on top of the libraries.
+        """threads: `yielding_threads`, which start the runners.
 
+        memory_bytes: what one runner may use on top of the libraries.
         is_last_good: True for a champion whose place nobody could take.
         """
         self._is_last_good = is_last_good
@@ -134,10 +140,10 @@ class Isolation:
         return not (await self._conditions.change(version, change, audit)).quarantined
 
 
-def low_priority_threads() -> ThreadPoolExecutor:
-    """Threads that yield to all others: they load versions and start processes, which inherit their priority."""
-    return ThreadPoolExecutor(_LOADS_AT_ONCE, thread_name_prefix="load", initializer=_yield_to_all)
+def yielding_threads(name: str, nice: int) -> ThreadPoolExecutor:
+    """Threads of this priority (nice value); processes that they start inherit it."""
+    return ThreadPoolExecutor(_AT_ONCE, thread_name_prefix=name, initializer=_yield_to_others, initargs=(nice,))
 
 
-def _yield_to_all() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+def _yield_to_others(nice: int) -> None:
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)

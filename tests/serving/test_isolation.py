@@ -25,7 +25,7 @@ from gateway.registry.manifest import Manifest
 from gateway.serving.access import TokenCheck
 from gateway.serving.condition import Conditions
 from gateway.serving.generation import Slot, is_last_good
-from gateway.serving.isolation import Isolation, low_priority_threads
+from gateway.serving.isolation import RUNNING, Isolation, yielding_threads
 from gateway.serving.memory import Memory
 from gateway.serving.pickup import Pickup
 from gateway.serving.predict import Serving
@@ -244,7 +244,7 @@ async def test_only_crashes_count_against_a_version(
     trial: Trial, causes: list[Cause], may_start: bool, suspect: bool, quarantined: bool
 ) -> None:
     """kill -9 and the want of memory are not its fault; the audit trail holds each crash."""
-    threads = low_priority_threads()
+    threads = yielding_threads("runner", RUNNING)
     conditions = Conditions(trial.stores.config)
     isolation = Isolation(trial.executor, conditions, trial.clock, threads, 1 << 30)
     said = [await isolation._ended(VersionId(MODEL, 2), End(cause, f"it {cause}")) for cause in causes]
@@ -260,7 +260,7 @@ def test_threads_that_load_yield_to_all_others() -> None:
     def niceness() -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
-    threads = low_priority_threads()
+    threads = yielding_threads("runner", RUNNING)
     assert threads.submit(niceness).result() > niceness()
     threads.shutdown()
 
@@ -333,7 +333,7 @@ async def test_a_champion_that_is_away_is_unavailable_not_wrong(trial: Trial) ->
 
 async def test_the_last_good_version_is_not_quarantined(trial: Trial) -> None:
     """It is started again after each crash: now and then an answer is better than none. Suspect it stays."""
-    threads = low_priority_threads()
+    threads = yielding_threads("runner", RUNNING)
     await trial.route(Route(champion=1))
     isolation = Isolation(
         trial.executor,

@@ -32,9 +32,6 @@ from gateway.settings import Settings
 from tests.execution.graphs import gathers, graph_model, reshapes
 from tests.serving.serving_kit import Kit
 
-# The contract compares FP16 with 2**63, which numpy rounds to infinity: right, and told with a warning.
-pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
-
 Headers = list[tuple[bytes, bytes]]
 
 TYPES = {

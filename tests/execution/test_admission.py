@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from gateway.documents.policy import Inputs
 from gateway.errors import AdmissionRefused
 from gateway.execution.admission import AdmissionServer, Limits, admit, admit_async
-from gateway.execution.contract import prepare_records
+from gateway.execution.contract import contract_for
 from gateway.execution.session import load
 from gateway.execution.tensors import to_json
 from gateway.registry.manifest import Feature, GateReport, Lineage, Manifest, PredictionSpec
@@ -34,7 +34,7 @@ IDENTITY = graphs.identity().SerializeToString()
 
 def answer(manifest: Manifest, directory: Path, inputs: Any) -> dict[str, Any]:
     version = load(manifest, directory, warm_up_rows=3)
-    return to_json(version.run(prepare_records(inputs, manifest, Inputs()).tensors))[0]
+    return to_json(version.run(contract_for(manifest, Inputs()).records(inputs).tensors))[0]
 
 
 def refused(model: bytes, into: Path, server: AdmissionServer, limits: Limits = LIMITS, **more: Any) -> str:

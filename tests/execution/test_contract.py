@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.documents.policy import Inputs
 from gateway.errors import InvalidInput
-from gateway.execution.contract import Prepared, contract_for, prepare_records, prepare_tensors
+from gateway.execution.contract import Prepared, contract_for
 from gateway.registry.manifest import Feature, Manifest, Tensor
 
 TABLE = Manifest(
@@ -57,14 +57,14 @@ REJECT = Inputs(missing="reject", out_of_range="reject", unseen_category="reject
 
 def faults(inputs: Any, manifest: Manifest = TABLE, handling: Inputs = DEFAULT) -> dict[str, str]:
     with pytest.raises(InvalidInput) as caught:
-        prepare_records(inputs, manifest, handling)
+        contract_for(manifest, handling).records(inputs)
     assert str(caught.value)
     return {fault.pointer: fault.detail for fault in caught.value.faults}
 
 
 def test_a_record_is_one_row_in_signature_order() -> None:
     """Names, not their order in the body, decide the column."""
-    prepared = prepare_records(dict(reversed(GOOD.items())), TABLE, DEFAULT)
+    prepared = contract_for(TABLE, DEFAULT).records(dict(reversed(GOOD.items())))
     assert prepared == Prepared(prepared.tensors, 1, [[0.5, 2, 1]], (), is_small=True)
     assert prepared.tensors["X"].dtype == np.float32
     assert prepared.tensors["X"].tolist() == [[0.5, 2.0, 1.0]]
@@ -73,9 +73,9 @@ def test_a_record_is_one_row_in_signature_order() -> None:
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(1, 100), st.sampled_from([1, 2, 3])), min_size=1, max_size=5))
 def test_records_rows_and_tensors_are_the_same_request(rows: list[tuple[float, float, int]]) -> None:
     """Three ways to say the same give the same tensor and the same journal rows."""
-    by_name = prepare_records([dict(zip(GOOD, row, strict=True)) for row in rows], TABLE, DEFAULT)
-    by_place = prepare_records([list(row) for row in rows], TABLE, DEFAULT)
-    by_tensor = prepare_tensors({"X": np.array(rows, np.float32)}, TABLE, DEFAULT)
+    by_name = contract_for(TABLE, DEFAULT).records([dict(zip(GOOD, row, strict=True)) for row in rows])
+    by_place = contract_for(TABLE, DEFAULT).records([list(row) for row in rows])
+    by_tensor = contract_for(TABLE, DEFAULT).tensors({"X": np.array(rows, np.float32)})
     assert np.array_equal(by_name.tensors["X"], by_place.tensors["X"])
     assert np.array_equal(by_name.tensors["X"], by_tensor.tensors["X"])
     assert by_name.values == by_place.values
@@ -84,7 +84,7 @@ def test_records_rows_and_tensors_are_the_same_request(rows: list[tuple[float, f
 
 def test_each_column_may_be_an_input_of_its_own() -> None:
     """Pipelines converted from a data frame take one tensor a column, texts included."""
-    prepared = prepare_records([HOME, {**HOME, "city": "bonn", "rooms": 4.0}], COLUMNS, DEFAULT)
+    prepared = contract_for(COLUMNS, DEFAULT).records([HOME, {**HOME, "city": "bonn", "rooms": 4.0}])
     assert {name: (array.dtype.kind, array.tolist()) for name, array in prepared.tensors.items()} == {
         "price": ("f", [[1e5], [1e5]]),
         "city": ("O", [["ulm"], ["bonn"]]),
@@ -145,7 +145,7 @@ def test_at_most_twenty_places_are_named() -> None:
 
 
 def test_records_and_rows_may_stand_together() -> None:
-    assert prepare_records([GOOD, [0.5, 2, 1]], TABLE, DEFAULT).values == [[0.5, 2, 1], [0.5, 2, 1]]
+    assert contract_for(TABLE, DEFAULT).records([GOOD, [0.5, 2, 1]]).values == [[0.5, 2, 1], [0.5, 2, 1]]
 
 
 @pytest.mark.parametrize("how", ["null", "absent"])
@@ -153,21 +153,21 @@ def test_records_and_rows_may_stand_together() -> None:
 def test_a_missing_number_is_nan_and_flagged(how: str, handling: Inputs) -> None:
     """There is nothing to clip a missing value to, so clip is flag here."""
     record: dict[str, Any] = {"demand": 2, "day": 1} | ({"price": None} if how == "null" else {})
-    prepared = prepare_records(record, TABLE, handling)
+    prepared = contract_for(TABLE, handling).records(record)
     assert prepared.flags == ("missing",)
     assert prepared.values == [[None, 2, 1]]
     assert math.isnan(prepared.tensors["X"][0, 0])
 
 
 def test_a_missing_value_that_the_contract_allows_is_nothing_special() -> None:
-    prepared = prepare_records({**HOME, "price": None}, COLUMNS, REJECT)
+    prepared = contract_for(COLUMNS, REJECT).records({**HOME, "price": None})
     assert prepared.flags == ()
     assert prepared.values == [[None, "ulm", 3, True]]
     assert math.isnan(prepared.tensors["price"][0, 0])
 
 
 def test_a_missing_text_is_an_empty_one() -> None:
-    prepared = prepare_records({**HOME, "city": None}, COLUMNS, FLAG)
+    prepared = contract_for(COLUMNS, FLAG).records({**HOME, "city": None})
     assert prepared.tensors["city"].tolist() == [[""]]
     assert prepared.flags == ("missing",)
 
@@ -181,15 +181,15 @@ def test_what_has_no_missing_value_is_refused_in_any_case(name: str) -> None:
 def test_out_of_range_is_rejected_clipped_or_flagged() -> None:
     record = {**GOOD, "price": 3.0}
     assert "/inputs/price" in faults(record, TABLE, REJECT)
-    clipped = prepare_records(record, TABLE, CLIP)
+    clipped = contract_for(TABLE, CLIP).records(record)
     assert (clipped.values, clipped.flags) == ([[1.0, 2, 1]], ("out_of_range",))
-    flagged = prepare_records(record, TABLE, FLAG)
+    flagged = contract_for(TABLE, FLAG).records(record)
     assert (flagged.values, flagged.flags) == ([[3.0, 2, 1]], ("out_of_range",))
 
 
 def test_a_clipped_whole_number_stays_inside_its_range() -> None:
     """The range ends at 9.5: the largest whole number in it is 9."""
-    prepared = prepare_records({**HOME, "rooms": 50}, COLUMNS, CLIP)
+    prepared = contract_for(COLUMNS, CLIP).records({**HOME, "rooms": 50})
     assert prepared.tensors["rooms"].tolist() == [[9]]
 
 
@@ -198,15 +198,15 @@ def test_an_unseen_category_is_rejected_or_flagged(record: dict[str, Any], manif
     name = "day" if manifest is TABLE else "city"
     assert f"/inputs/{name}" in faults(record, manifest, REJECT)
     for handling in (FLAG, CLIP):
-        prepared = prepare_records(record, manifest, handling)
+        prepared = contract_for(manifest, handling).records(record)
         assert prepared.flags == ("unseen_category",)
         assert record[name] in next(iter(prepared.values))
 
 
 def test_the_policy_may_differ_by_feature() -> None:
     handling = Inputs(out_of_range="reject", fields={"price": {"out_of_range": "clip", "missing": "flag"}})
-    assert prepare_records({**GOOD, "price": 3.0}, TABLE, handling).flags == ("out_of_range",)
-    assert prepare_records({**GOOD, "price": None}, TABLE, handling).flags == ("missing",)
+    assert contract_for(TABLE, handling).records({**GOOD, "price": 3.0}).flags == ("out_of_range",)
+    assert contract_for(TABLE, handling).records({**GOOD, "price": None}).flags == ("missing",)
     assert set(faults({**GOOD, "price": 3.0, "demand": 1000}, TABLE, handling)) == {"/inputs/demand"}
 
 
@@ -219,18 +219,18 @@ def test_whole_numbers_of_any_length_can_be_written_down(handling: Inputs) -> No
             ({"image": [[[1, 2], [3, huge]]], "scale": [1]}, BARE),
         ):  # fmt: skip
             rows = [inputs] if isinstance(inputs, list) else inputs
-            prepared = prepare_records(rows, manifest, handling)
+            prepared = contract_for(manifest, handling).records(rows)
             assert msgspec.msgpack.encode(prepared.values)
 
 
 def test_each_flag_is_given_once() -> None:
     rows = [{**GOOD, "price": 3.0}, {**GOOD, "price": 4.0, "day": 7}, GOOD]
-    assert prepare_records(rows, TABLE, FLAG).flags == ("out_of_range", "unseen_category")
+    assert contract_for(TABLE, FLAG).records(rows).flags == ("out_of_range", "unseen_category")
 
 
 def test_a_model_without_features_takes_nested_lists_by_tensor_name() -> None:
     body = {"scale": [1, 2], "image": [[[1.0, 2.0], [3.0, 4.0]], [[5, 6], [7, 8]]]}
-    prepared = prepare_records(body, BARE, DEFAULT)
+    prepared = contract_for(BARE, DEFAULT).records(body)
     assert prepared.tensors["image"].shape == (2, 2, 2)
     assert prepared.tensors["scale"].dtype == np.int32
     assert (prepared.rows, prepared.values) == (2, body)
@@ -262,14 +262,14 @@ def test_tensors_in_range_are_passed_on_untouched() -> None:
     manifest = msgspec.structs.replace(
         TABLE, features=(*TABLE.features[:2], Feature(name="day", input="X", position=2))
     )
-    prepared = prepare_tensors({"X": table}, manifest, REJECT)
+    prepared = contract_for(manifest, REJECT).tensors({"X": table})
     assert prepared.tensors["X"] is table
     assert prepared.rows == 1
 
 
 def test_nan_in_a_tensor_is_let_through_and_flagged() -> None:
     """Binary tensors carry NaN exactly; unlike a null, the caller wrote it on purpose."""
-    prepared = prepare_tensors({"X": np.array([[np.nan, 2.0, 1.0]], np.float32)}, TABLE, REJECT)
+    prepared = contract_for(TABLE, REJECT).tensors({"X": np.array([[np.nan, 2.0, 1.0]], np.float32)})
     assert prepared.flags == ("missing",)
     assert prepared.values == [[None, 2.0, 1.0]]
     assert math.isnan(prepared.tensors["X"][0, 0])
@@ -278,15 +278,15 @@ def test_nan_in_a_tensor_is_let_through_and_flagged() -> None:
 def test_tensors_meet_the_same_contract() -> None:
     table = np.array([[0.5, 2.0, 1.0], [9.0, 2.0, 9.0]], np.float32)
     with pytest.raises(InvalidInput) as caught:
-        prepare_tensors({"X": table}, TABLE, REJECT)
+        contract_for(TABLE, REJECT).tensors({"X": table})
     assert [fault.pointer for fault in caught.value.faults] == ["/inputs/0/data/1/0", "/inputs/0/data/1/2"]
-    prepared = prepare_tensors({"X": table}, TABLE, CLIP)
+    prepared = contract_for(TABLE, CLIP).tensors({"X": table})
     assert prepared.tensors["X"].tolist() == [[0.5, 2.0, 1.0], [1.0, 2.0, 9.0]]
     assert set(prepared.flags) == {"unseen_category", "out_of_range"}
 
 
 def test_an_infinite_number_in_a_tensor_is_out_of_range() -> None:
-    prepared = prepare_tensors({"X": np.array([[np.inf, 2.0, 1.0]], np.float32)}, TABLE, FLAG)
+    prepared = contract_for(TABLE, FLAG).tensors({"X": np.array([[np.inf, 2.0, 1.0]], np.float32)})
     assert prepared.flags == ("out_of_range",)
     assert prepared.tensors["X"][0, 0] == np.inf
 
@@ -306,7 +306,7 @@ def test_an_infinite_number_in_a_tensor_is_out_of_range() -> None:
 def test_tensors_that_do_not_fit_the_signature_are_named(tensors: dict[str, np.ndarray], pointer: str) -> None:
     """Wrong names, types and shapes never reach the runtime."""
     with pytest.raises(InvalidInput) as caught:
-        prepare_tensors(tensors, TABLE, DEFAULT)
+        contract_for(TABLE, DEFAULT).tensors(tensors)
     assert pointer in {fault.pointer for fault in caught.value.faults}
 
 
@@ -318,12 +318,12 @@ def test_tensors_of_different_heights_are_refused() -> None:
         "is_new": np.ones((2, 1), np.bool_),
     }
     with pytest.raises(InvalidInput, match="same number of rows"):
-        prepare_tensors(tensors, COLUMNS, DEFAULT)
+        contract_for(COLUMNS, DEFAULT).tensors(tensors)
 
 
 def test_tensors_of_a_model_without_features_are_only_checked_for_shape() -> None:
     tensors = {"scale": np.array([1], np.int32), "image": np.full((1, 2, 2), np.nan, np.float32)}
-    prepared = prepare_tensors(tensors, BARE, REJECT)
+    prepared = contract_for(BARE, REJECT).tensors(tensors)
     assert prepared.tensors is tensors
     assert prepared.values == {"scale": [1], "image": [[[None, None], [None, None]]]}
 
@@ -332,13 +332,13 @@ def test_tensors_of_a_model_without_features_are_only_checked_for_shape() -> Non
 def test_what_is_not_finite_is_flagged_where_there_are_no_features(value: float, flags: tuple[str, ...]) -> None:
     """Binary tensors may hold it; the model gets it as it is, and data quality counts it."""
     tensors = {"scale": np.array([1], np.int32), "image": np.full((1, 2, 2), value, np.float32)}
-    assert prepare_tensors(tensors, BARE, REJECT).flags == flags
+    assert contract_for(BARE, REJECT).tensors(tensors).flags == flags
 
 
 def test_a_model_that_takes_one_row_refuses_more() -> None:
     """A fixed first dimension of 1 is common in exports without dynamic axes."""
     fixed = msgspec.structs.replace(TABLE, inputs=(Tensor(name="X", datatype="FP32", shape=(1, 3)),))
-    assert prepare_records(GOOD, fixed, DEFAULT).rows == 1
+    assert contract_for(fixed, DEFAULT).records(GOOD).rows == 1
     assert "one row at a time" in faults([GOOD, GOOD], fixed)["/inputs"]
 
 
@@ -348,7 +348,7 @@ def test_the_same_manifest_and_policy_are_compiled_once() -> None:
     assert contract_for(TABLE, FLAG) is not contract_for(TABLE, REJECT)
     for _ in range(600):
         contract_for(TABLE, Inputs())
-    assert prepare_records(GOOD, TABLE, DEFAULT).rows == 1
+    assert contract_for(TABLE, DEFAULT).records(GOOD).rows == 1
 
 
 JUNK = st.recursive(
@@ -363,7 +363,7 @@ def test_junk_is_an_invalid_input_and_nothing_else(inputs: Any, manifest: Manife
     """Whatever JSON arrives, the answer is tensors or a 4xx."""
     found: InvalidInput | None = None
     try:
-        prepared = prepare_records(inputs, manifest, handling)
+        prepared = contract_for(manifest, handling).records(inputs)
     except InvalidInput as error:
         found = error
     if found is None:

@@ -77,7 +77,7 @@ scenarios: setup  ## measure swaps, bad neighbours, overload, slow clients and m
 	@touch $@
 
 conformance: setup .conformance/.packages  ## ask the gateway as stock clients of the protocol do, and replay the ONNX backend suite
-	@GATEWAY_PYTHON=$(abspath $(RUN)) .conformance/bin/python -m pytest tests/conformance $(ARGS)
+	@GATEWAY_PYTHON=$(abspath $(RUN)) .conformance/bin/python -m pytest --confcutdir tests/conformance tests/conformance $(ARGS)
 	@exec $(RUN) -m tests.conformance.backend.replay --suite \
 	    "$$(.conformance/bin/python -c 'import importlib.util as u; print(u.find_spec("onnx").submodule_search_locations[0])')/backend/test/data"
 

@@ -37,6 +37,8 @@ _LOOK_SECONDS = 0.02
 _TELL_SECONDS = 0.001
 """Answers of one batch wait at most so long for those behind them."""
 
+_LOWEST_PRIORITY = 19
+
 _LEAST_HEADROOM_BYTES = 512 * 1024**2
 _HEADROOM_TIMES = 8
 """After warming up a version may use so many times what it took to load, and at least the least headroom."""
@@ -49,6 +51,8 @@ def main() -> None:
     batches = _messages(channel)
     start = msgspec.msgpack.decode(next(batches), type=Start)
     ready, version = _load(start)
+    if start.yields:  # only now: others wait until it is loaded
+        os.nice(_LOWEST_PRIORITY)
     channel.sendall(frame(ready))
     if version is None:
         return

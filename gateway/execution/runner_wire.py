@@ -35,12 +35,14 @@ class Packed(Struct, array_like=True, frozen=True):
 class Start(Struct, frozen=True, kw_only=True):
     """The first words to a runner: which package to load.
 
-    memory_bytes: what the version may use on top of the libraries themselves.
+    memory_bytes: what the version may use on top of the libraries themselves. yields: nobody waits for its answers, so
+    it runs at the lowest priority.
     """
 
     manifest: Manifest
     directory: str
     memory_bytes: int
+    yields: bool = False
 
 
 class Ready(Struct, frozen=True, kw_only=True):

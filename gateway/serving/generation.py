@@ -8,10 +8,11 @@ process: no locks. A lease that is never released keeps its versions loaded for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from gateway.documents.route import Route
 from gateway.execution.session import LoadedVersion
 from gateway.names import ModelName, VersionId
 from gateway.routing.snapshot import Snapshot
@@ -19,10 +20,20 @@ from gateway.serving.arm import Arm
 
 
 class Slot(NamedTuple):
-    """A version and where it runs: a version on trial that is promoted is loaded a second time, inline."""
+    """A version and where it runs: a version on trial that is promoted is loaded a second time, inline.
+
+    is_shadow: in a process that gives way to all others; what callers wait for never runs there.
+    """
 
     version: VersionId
     isolated: bool = False
+    is_shadow: bool = False
+
+
+def slots_of(model: ModelName, route: Route, numbers: Set[int], isolated: Set[int]) -> list[Slot]:
+    """The places of these versions under a route, in order of their numbers."""
+    shadows = isolated & {shadow.version for shadow in route.shadows}
+    return [Slot(VersionId(model, n), n in isolated, n in shadows) for n in sorted(numbers)]
 
 
 class Shelf:
@@ -84,7 +95,7 @@ class Generation:
         """Made when a version is first asked (`gateway.serving.predict`)."""
         self._leases = 0
         self._retired = False
-        self._slots = [Slot(VersionId(snapshot.model, number), number in isolated) for number in sorted(numbers)]
+        self._slots = slots_of(snapshot.model, snapshot.route, numbers, isolated)
         self.versions: Mapping[int, LoadedVersion] = {slot.version.number: shelf.take(slot) for slot in self._slots}
 
     @property

@@ -89,11 +89,20 @@ class Isolation:
         """By how much the runners grew when they loaded their versions."""
         return sum(runner.ready.memory_bytes for runner in self._runners if not runner.is_closed)
 
-    async def load(self, manifest: Manifest, directory: Path) -> LoadedVersion:
-        """The version in a fresh process, warmed up. Raises CorruptPackage or ExecutionError."""
+    async def load(self, manifest: Manifest, directory: Path, yields: bool = False) -> LoadedVersion:
+        """The version in a fresh process, warmed up; it `yields` to all others when it is a shadow.
+
+        Raises CorruptPackage or ExecutionError.
+        """
         version = manifest.version
         runner = Runner(
-            manifest, directory, self._memory_bytes, self._clock, self._threads, partial(self._ended, version)
+            manifest,
+            directory,
+            self._memory_bytes,
+            self._clock,
+            self._threads,
+            partial(self._ended, version),
+            yields=yields,
         )
         try:
             await runner.start()

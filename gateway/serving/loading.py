@@ -24,7 +24,8 @@ from gateway.serving.generation import Shelf, Slot
 from gateway.serving.memory import Memory
 
 Loader = Callable[[Manifest, Path], LoadedVersion]
-Isolator = Callable[[Manifest, Path], Awaitable[LoadedVersion]]
+Isolator = Callable[[Manifest, Path, bool], Awaitable[LoadedVersion]]
+"""Takes a package, its directory, and whether nobody waits for its answers."""
 
 _LOADS_AT_ONCE = 4
 """Most of a load is waiting (for a thread, for a runner): two threads load, runners load in their own processes."""
@@ -100,7 +101,7 @@ class Loading:
             if not is_spared and (refusal := load.refusal()):
                 raise ExecutionError(refusal)
             if slot.isolated and self._isolator is not None:
-                loaded = await self._isolator(manifest, directory)
+                loaded = await self._isolator(manifest, directory, slot.is_shadow)
             else:
                 loop = asyncio.get_running_loop()
                 loaded = await loop.run_in_executor(self._threads, self._load_inside, manifest, directory)

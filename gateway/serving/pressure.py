@@ -12,6 +12,9 @@ from typing import Final
 _WEIGHT: Final = 0.05
 """Of the newest run in the mean time of a row."""
 
+_MOST_TIMES: Final = 10.0
+"""A run counts as so many times the mean at most: for one stall of the machine nobody behind it is refused."""
+
 
 class Pressure:
     """What waits for one worker: the event loop, or the place elsewhere where one version runs."""
@@ -49,4 +52,5 @@ class Pace:
 
     def ran(self, rows: int, took_us: float) -> None:
         """Learn from a run."""
-        self.row_us += _WEIGHT * (took_us / max(1, rows) - self.row_us)
+        row_us = min(took_us / max(1, rows), _MOST_TIMES * max(1.0, self.row_us))
+        self.row_us += _WEIGHT * (row_us - self.row_us)

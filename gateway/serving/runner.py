@@ -66,11 +66,12 @@ class Runner:
         threads: Threads,
         on_end: OnEnd,
         hang_seconds: float = HANG_SECONDS,
+        yields: bool = False,
     ) -> None:
-        """threads: where processes are started (`runner_process.open_process`)."""
+        """threads: where processes are started (`runner_process.open_process`). yields: as of `Start`."""
         self.manifest = manifest
         self.ready = Ready()
-        self._start_words = Start(manifest=manifest, directory=str(directory), memory_bytes=memory_bytes)
+        self._start_words = Start(manifest=manifest, directory=str(directory), memory_bytes=memory_bytes, yields=yields)
         self._clock = clock
         self._threads = threads
         self._on_end = on_end

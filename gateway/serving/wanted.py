@@ -9,8 +9,8 @@ from typing import NamedTuple
 from gateway.documents.lease import Condition, Proposal
 from gateway.documents.policy import Policy
 from gateway.documents.route import Route, changed, without
-from gateway.names import ModelName, VersionId
-from gateway.serving.generation import Slot
+from gateway.names import ModelName
+from gateway.serving.generation import Slot, slots_of
 
 Asked = tuple[int, tuple[int, ...], frozenset[int]]
 
@@ -47,8 +47,7 @@ class Wanted(NamedTuple):
 
     def slots(self, model: ModelName, route: Route) -> frozenset[Slot]:
         """The versions of a route, each in its place: suspects and versions on trial alone, proven ones inline."""
-        isolated = self._isolated(route)
-        return frozenset(Slot(VersionId(model, n), n in isolated) for n in route.versions)
+        return frozenset(slots_of(model, route, route.versions, self._isolated(route)))
 
     def quarantined(self, numbers: Set[int]) -> dict[int, str]:
         """Why some of these versions may not be loaded."""

@@ -83,15 +83,21 @@ class Trial(Kit):
             self._isolate,
         )
 
-    async def _isolate(self, manifest: Manifest, directory: Path) -> LoadedVersion:
+    async def _isolate(self, manifest: Manifest, directory: Path, yields: bool) -> LoadedVersion:
         if manifest.number in self.broken:
             raise ExecutionError("its process crashed (SIGSEGV)")
         return cast(LoadedVersion, OnTrial(manifest))
 
     def places(self) -> dict[int, bool]:
         """Which loaded versions are isolated, by number; a version may be in two places only while it moves."""
-        found = [Slot(VersionId(MODEL, n), where) for n in range(1, 5) for where in (True, False)]
-        return {slot.version.number: slot.isolated for slot in found if slot in self.shelf}
+        return {slot.version.number: slot.isolated for slot in self.slots()}
+
+    def slots(self) -> list[Slot]:
+        """Everything loaded."""
+        places = [(False, False), (True, False), (True, True)]
+        return [
+            slot for n in range(1, 5) for place in places if (slot := Slot(VersionId(MODEL, n), *place)) in self.shelf
+        ]
 
     async def condition(self, number: int) -> Condition:
         found = await Conditions(self.stores.config).of(MODEL, [number])
@@ -120,6 +126,14 @@ async def test_challengers_are_isolated_until_they_have_been_champion(trial: Tri
     assert trial.places() == {1: False, 2: False}
     await trial.route(Route(champion=1, canaries=(Canary(version=2, weight=5),)))
     assert trial.places() == {1: False, 2: False}
+
+
+async def test_a_shadow_gives_way_until_callers_wait_for_it(trial: Trial) -> None:
+    """A process can not take back a low priority, so the canary gets a process of its own, loaded before the switch."""
+    await trial.route(Route(champion=1, shadows=(Shadow(version=2),)))
+    assert [slot.is_shadow for slot in trial.slots()] == [False, True]
+    await trial.route(Route(champion=1, canaries=(Canary(version=2, weight=5),)))
+    assert [slot.is_shadow for slot in trial.slots()] == [False, False]
 
 
 async def test_a_version_that_fails_inline_is_not_promoted(trial: Trial) -> None:

@@ -55,7 +55,7 @@ class Slow(Kit):
         self.told.setdefault(model, []).append(served)
         self.changed.set()
 
-    async def _load_slowly(self, manifest: Manifest, directory: Path) -> LoadedVersion:
+    async def _load_slowly(self, manifest: Manifest, directory: Path, yields: bool) -> LoadedVersion:
         self.begun.append(str(manifest.version))
         self.under_way[manifest.model] += 1
         self.most_under_way = max(self.most_under_way, self.under_way.total())

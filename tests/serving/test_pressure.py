@@ -39,6 +39,19 @@ def test_the_time_of_a_row_follows_what_is_measured() -> None:
     assert pace.row_us == pytest.approx(100.0, rel=0.01)
 
 
+def test_one_stall_of_the_machine_is_no_new_pace() -> None:
+    pace = Pace(200.0)
+    pace.ran(rows=1, took_us=100_000.0)
+    assert pace.row_us < 300.0
+
+
+def test_a_version_that_has_become_slow_is_known_to_be_soon() -> None:
+    pace = Pace(0.0)
+    for _ in range(150):
+        pace.ran(rows=1, took_us=20_000.0)
+    assert pace.row_us > 10_000.0
+
+
 async def ask_many(kit: Kit, count: int, **fields: Any) -> list[Any]:
     return await asyncio.gather(*(kit.ask(**fields) for _ in range(count)), return_exceptions=True)
 

@@ -57,14 +57,15 @@ class Bench:
         self.runners: list[Runner] = []
         self.manifest = DRAFT
 
-    async def start(self, model: onnx.ModelProto, hang_seconds: float = 30.0) -> Runner:
+    async def start(self, model: onnx.ModelProto, hang_seconds: float = 30.0, yields: bool = False) -> Runner:
         self.manifest = write_package(self.directory / "p", model.SerializeToString(), DRAFT)
-        runner = self.make(self.manifest, hang_seconds)
+        runner = self.make(self.manifest, hang_seconds, yields)
         await runner.start()
         return runner
 
-    def make(self, manifest: Manifest, hang_seconds: float = 30.0) -> Runner:
-        runner = Runner(manifest, self.directory / "p", MEMORY, QuickClock(), self.threads, self._ended, hang_seconds)
+    def make(self, manifest: Manifest, hang_seconds: float = 30.0, yields: bool = False) -> Runner:
+        package = self.directory / "p"
+        runner = Runner(manifest, package, MEMORY, QuickClock(), self.threads, self._ended, hang_seconds, yields)
         self.runners.append(runner)
         return runner
 
@@ -129,6 +130,11 @@ async def test_it_answers_what_an_inline_version_answers(bench: Bench) -> None:
         assert ended.latency_us < 50_000
     assert runner.ready.cost_us > 0
     assert runner.ready.memory_bytes < MEMORY
+
+
+async def test_a_shadow_runs_at_the_lowest_priority(bench: Bench) -> None:
+    runner = await bench.start(graphs.identity(), yields=True)
+    assert psutil.Process(runner.process_id).nice() == 19
 
 
 async def test_an_error_of_the_model_is_the_answer_to_one_run(bench: Bench) -> None:

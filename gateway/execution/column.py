@@ -53,6 +53,13 @@ def bounds_of(columns: Sequence[Column]) -> tuple[list[float] | None, list[float
     return (lows if are_numbers and len(lows) == len(highs) == len(columns) else None), highs
 
 
+def widest_of(columns: Sequence[Column]) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper ends of what the columns' datatype, and a journal record, hold as it is."""
+    lows = [max(column.bound_low, -WHOLE) for column in columns]
+    highs = [min(column.bound_high, math.nextafter(WHOLE, 0.0)) for column in columns]
+    return np.array(lows), np.array(highs)
+
+
 class Part:
     """One input tensor: which features, by place, fill its columns."""
 

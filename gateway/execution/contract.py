@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from gateway.documents.policy import Inputs
 from gateway.errors import Fault
-from gateway.execution.column import NUMBERS, TEXTS, Part, bounds_of, column_of, plain_range
+from gateway.execution.column import NUMBERS, TEXTS, Part, bounds_of, column_of, plain_range, widest_of
 from gateway.execution.judge import Judge, escaped, refused
 from gateway.execution.tensor_inputs import (
     lists,
@@ -33,6 +33,10 @@ from gateway.execution.tensors import Tensors, columns_of
 from gateway.registry.manifest import Manifest
 
 _SMALL_CELLS = 64
+_MANY_ROWS = 8
+"""So many rows of one caller are faster looked at as a table."""
+
+_OUT_OF_RANGE = ("out_of_range",)
 
 
 class Prepared(Struct, frozen=True):
@@ -72,6 +76,8 @@ class Contract:
         self._lows, self._highs = bounds_of(self.columns)
         are_plain = self._lows is not None and self._only is not None and not self._takes_one_row
         self._table_range = (np.array(self._lows), np.array(self._highs)) if are_plain else None
+        are_flagged = are_plain and all(column.on_range == "flag" for column in self.columns)
+        self._flagged_range = widest_of(self.columns) if are_flagged else None
 
     def records(self, inputs: object) -> Prepared:
         """A record, records, rows in feature order, or {tensor: nested list} when there are no features.
@@ -89,6 +95,8 @@ class Contract:
             raise refused([Fault("/inputs", "must be a record or a list of at least one record or row")])
         if not isinstance(inputs[0], (list, dict)):
             raise refused([Fault("/inputs", "one row must be a list in a list: [[...]]; or send a record by name")])
+        if len(inputs) >= _MANY_ROWS and (found := self.clean([inputs])[0][0]) is not None:
+            return found
         rows: list[list[Any]] = []
         for item in inputs:
             row = self._fast(item)
@@ -100,7 +108,8 @@ class Contract:
     def clean(self, many: Sequence[object]) -> tuple[list[Prepared | None], Tensors]:
         """What `records` makes of the inputs of several callers, all looked at together; and one table of them all.
 
-        None in the place of inputs in which anything is wrong or noteworthy: `records` looks at those.
+        None in the place of inputs that need a closer look, by `records`: anything but numbers in their range, or out
+        of it where the policy lets that through.
         """
         if self._only is None or self._table_range is None:
             return [None] * len(many), {}
@@ -114,9 +123,8 @@ class Contract:
             return [None] * len(many), {}
         if not NUMBERS.issuperset(map(type, chain.from_iterable(rows))):
             return [None] * len(many), {}
-        lows, highs = self._table_range
-        good = (table >= lows) & (table <= highs)
-        are_good: Any = None if good.all() else good.all(axis=1).tolist()
+        are_good = _rows_within(table, self._table_range)
+        are_let_through = None if are_good is None else self._let_through(table)
         with nullcontext() if are_good is None else np.errstate(all="ignore"):
             tensor = table.astype(self._only.dtype)
         name, small_rows = self._only.name, self._small_rows
@@ -127,10 +135,19 @@ class Contract:
             if own and (are_good is None or all(are_good[start:behind])):
                 count = behind - start
                 found.append(Prepared({name: tensor[start:behind]}, count, own, (), count <= small_rows))
+            elif own and are_let_through is not None and all(are_let_through[start:behind]):
+                found.append(Prepared({name: tensor[start:behind]}, behind - start, own, _OUT_OF_RANGE))
             else:
                 found.append(None)
             start = behind
         return found, {name: tensor}
+
+    def _let_through(self, table: np.ndarray) -> list[bool] | None:
+        """Which rows the policy flags at most; None: it does more about some column than flag."""
+        if self._flagged_range is None:
+            return None
+        within = _rows_within(table, self._flagged_range)
+        return [True] * len(table) if within is None else within
 
     def _rows(self, inputs: object) -> list[list[Any]]:
         """The rows of one caller by their form alone; empty when the form is not plain."""
@@ -282,6 +299,15 @@ class Contract:
         if faults:
             raise refused(faults)
         return Prepared(tensors, rows_of(self.manifest.inputs, tensors), written(inputs, tensors))
+
+
+def _rows_within(table: np.ndarray, limits: tuple[np.ndarray, np.ndarray]) -> list[bool] | None:
+    """Which rows lie within the limits (lowest, highest, each by column); None: all of them."""
+    within: np.ndarray = (table >= limits[0]) & (table <= limits[1])
+    if within.all():
+        return None
+    rows: list[bool] = np.logical_and.reduce(within, axis=1).tolist()
+    return rows
 
 
 def _taker(names: list[str]) -> Callable[[dict[str, Any]], Sequence[Any]]:

@@ -370,3 +370,42 @@ def test_junk_is_an_invalid_input_and_nothing_else(inputs: Any, manifest: Manife
         assert all(len(array) == prepared.rows for array in prepared.tensors.values())
     else:
         assert {fault.pointer.split("/")[1] for fault in found.faults} == {"inputs"}
+
+
+PLAIN = Manifest(
+    model="plain",
+    inputs=(Tensor(name="X", datatype="FP32", shape=(-1, 2)),),
+    features=(
+        Feature(name="a", low=0.0, high=1.0, input="X", position=0),
+        Feature(name="b", input="X", position=1),
+    ),
+)
+ANYTHING = st.one_of(
+    st.floats(-2.0, 2.0),
+    st.integers(-3, 3),
+    st.sampled_from([1e39, -1e39, 2.0**63, 2**70, math.nan, math.inf, None, "1", True, [1.0]]),
+)
+ROWS = st.lists(st.lists(ANYTHING, min_size=2, max_size=2), min_size=1, max_size=12)
+
+
+@given(st.lists(ROWS, min_size=1, max_size=4), st.sampled_from([DEFAULT, REJECT, CLIP, FLAG]))
+def test_inputs_looked_at_together_are_what_they_are_alone(many: list[list[list[Any]]], handling: Inputs) -> None:
+    contract = contract_for(PLAIN, handling)
+    found, _ = contract.clean(many)
+    for inputs, together in zip(many, found, strict=True):
+        if together is None:
+            continue
+        one_by_one = [contract.records([row]) for row in inputs]
+        assert together.values == [next(iter(alone.values)) for alone in one_by_one]
+        assert set(together.flags) == {flag for alone in one_by_one for flag in alone.flags}
+        alone_tensors = np.concatenate([alone.tensors["X"] for alone in one_by_one])
+        np.testing.assert_array_equal(together.tensors["X"], alone_tensors)
+
+
+def test_many_rows_that_the_policy_only_flags_are_looked_at_as_a_table() -> None:
+    rows = [[0.5, 1.0]] * 20 + [[1.5, 1.0]]
+    found, _ = contract_for(PLAIN, FLAG).clean([rows])
+    assert found[0] is not None
+    assert found[0].flags == ("out_of_range",)
+    assert contract_for(PLAIN, CLIP).clean([rows])[0] == [None]
+    assert contract_for(PLAIN, FLAG).records(rows).flags == ("out_of_range",)

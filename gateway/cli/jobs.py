@@ -1,4 +1,4 @@
-"""`gateway alerts`, `jobs`, `audit`, `feedback`: what happened, and what people do about it."""
+"""`gateway alerts`, `jobs`, `feedback`: what happened, and what people do about it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ def add_to(app: typer.Typer) -> None:
     app.command()(alerts)
     app.command()(jobs)
     app.command()(feedback)
-    app.command()(audit)
 
 
 def alerts(
@@ -188,21 +187,3 @@ def _items(file: Path) -> list[Any]:
             except ValueError as error:
                 raise usage(f"{file}:{number}: not JSON: {error}") from None
     return items
-
-
-def audit(
-    model: Annotated[str | None, typer.Argument(help="only this model", show_default=False)] = None,
-    last: Annotated[int, typer.Option(help="so many entries", min=1, max=1000)] = 30,
-    url: Url = None,
-    token: Token = None,
-    data: Data = None,
-    as_json: AsJson = False,
-) -> None:
-    """Who changed what, when and why."""
-    with connected(url, token, data) as client:
-        content = client.get("/admin/audit", last=last, **({"subject": model} if model else {}))
-    heads = ["number", "when", "who", "what", "subject", "why"]
-    rows = [
-        [e["number"], when(e["time"]), e["actor"], e["action"], e["subject"], e["reason"]] for e in content["entries"]
-    ]
-    show(content, as_json, table("", heads, rows) if rows else "no changes so far")

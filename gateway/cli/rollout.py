@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.cli import rollout_replay
 from gateway.cli.remote import AsJson, Data, Model, Reason, Token, Url, connected, facts, show, when
 
 app = typer.Typer(help="Start, watch and steer rollouts.", no_args_is_help=True)
@@ -14,6 +15,7 @@ _KEYS = ("version", "phase", "plan", "step", "steps", "weight", "verdict", "reas
 
 def add_to(root: typer.Typer) -> None:
     """Register the commands."""
+    rollout_replay.add_to(app)
     root.add_typer(app, name="rollout")
 
 

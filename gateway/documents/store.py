@@ -4,7 +4,8 @@ An implementation promises, each with a contract test:
 
 1. `put` writes only when the document is at the `expected` revision; 0 means: it must not exist. Of concurrent
    writers exactly one wins, the others get RevisionConflict.
-2. The document and its audit entry are written in one transaction: both or none, also after kill -9.
+2. The document and its audit entry are written in one transaction: both or none, also after kill -9. The entry is
+   numbered without gaps and carries its hash (`gateway.documents.chain`), behind whatever entry came before it.
 3. Revisions grow over the whole store; a revision is never given twice.
 4. What `put` returned is on the disk.
 5. `watch` is a hint to look again. It may repeat, and it may name documents that did not change; it does not miss
@@ -29,7 +30,11 @@ class Document(NamedTuple):
 
 
 class AuditEntry(Struct, frozen=True, kw_only=True):
-    """Who did what to which document, from what to what, and why. `number` and `time` are given by the store."""
+    """Who did what to which document, from what to what, and why. The store gives `number`, `time` and `hash`.
+
+    hash: binds the entry to the one before (`gateway.documents.chain`); empty where it was written before there was
+    a chain.
+    """
 
     actor: str
     action: str
@@ -39,6 +44,7 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
     after: str = ""
     number: int = 0
     time: float = 0.0
+    hash: str = ""
 
 
 class ConfigStore(Protocol):

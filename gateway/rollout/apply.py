@@ -29,6 +29,7 @@ from gateway.rollout.change import Changed, RouteWriter
 from gateway.rollout.evidence import RULE, Verdict
 from gateway.rollout.plan import MOVES_ROUTE, Act, Action, next_rollout, next_route
 from gateway.rollout.present import Present, find, read_present, read_rollout
+from gateway.rollout.replay import basis
 
 T = TypeVar("T")
 
@@ -227,6 +228,7 @@ class Rollouts:
                     "plan": rollout.plan,
                     "since": rollout.since,
                     "offset": rollout.offset,
+                    "rollout": basis(rollout),
                 },
             )
         )

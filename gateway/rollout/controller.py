@@ -26,10 +26,11 @@ from gateway.names import ModelName, Role, VersionId
 from gateway.registry.manifest import Manifest
 from gateway.registry.registry import Registry
 from gateway.rollout.evidence import Verdict
-from gateway.rollout.observe import Observer, prediction_reader
+from gateway.rollout.observe import Observer, observer_of
 from gateway.rollout.operation import Operations
 from gateway.rollout.plan import Act, Action, choose, plan, plan_name
 from gateway.rollout.present import Present
+from gateway.rollout.replay import judged
 
 ACTOR = "rollout"
 """How the controller signs its audit entries."""
@@ -209,11 +210,7 @@ class RolloutController:
     def _watch(self, known: _Model, present: Present, rollout: Rollout) -> _Watched:
         watched = known.watched
         if watched is None or not watched.is_of(rollout):
-            manifests = present.manifests
-            specs = {number: manifest.prediction for number, manifest in manifests.items()}
-            spec = specs.get(rollout.version)
-            is_numeric = spec is not None and spec.kind != "class"
-            observer = Observer(rollout, prediction_reader(specs), is_numeric)
+            observer = observer_of(rollout, present.manifests)
             watched = known.watched = _Watched(rollout, observer, Offset(bytes.fromhex(rollout.offset)))
         return watched
 
@@ -225,12 +222,13 @@ class RolloutController:
         return len(batch.entries) >= READ_ENTRIES
 
     def _dated(self, verdict: Verdict, watched: _Watched, present: Present) -> Verdict:
-        """The verdict with what is needed to compute it again: the stretch of the journal, and for an expedited plan
-        the gate's result, which is its evidence."""
+        """The verdict with what is needed to compute it again: the stretch of the journal, how the rollout stood,
+        and for an expedited plan the gate's result, which is its evidence."""
         manifest = present.manifests.get(watched.rollout.version)
         gate = {"gate": dict(manifest.gate.metrics)} if manifest and watched.rollout.plan == "expedited" else {}
         stretch = {"from": watched.rollout.offset, "until": watched.offset.hex()}
-        return dataclasses.replace(verdict, evidence={**verdict.evidence, **gate, **stretch})
+        how = {"judged": judged(present.rollout or watched.rollout, verdict)}
+        return dataclasses.replace(verdict, evidence={**verdict.evidence, **gate, **stretch, **how})
 
     async def _note(self, known: _Model, present: Present, rollout: Rollout, verdict: Verdict) -> None:
         """Show the newest figures to people, at most once a second and only when they changed."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.documents.rollout import Guards, Rollout
 from gateway.journal.record import Entry, Feedback, Prediction, TrafficRecord
 from gateway.names import BUCKETS, Outcome, Reason, Role
-from gateway.registry.manifest import PredictionSpec
+from gateway.registry.manifest import Manifest, PredictionSpec
 from gateway.registry.reference import category
 from gateway.rollout.evidence import CALM, Compared, FailureShare, Paired, Tally
 
@@ -388,3 +388,10 @@ def prediction_reader(specs: dict[int, PredictionSpec | None]) -> ReadPrediction
         return [row[0] if isinstance(row, list) and len(row) == 1 else row for row in column]
 
     return read
+
+
+def observer_of(rollout: Rollout, manifests: Mapping[int, Manifest]) -> Observer:
+    """The fold for a rollout between versions with these manifests, from its offset on."""
+    specs = {number: manifest.prediction for number, manifest in manifests.items()}
+    spec = specs.get(rollout.version)
+    return Observer(rollout, prediction_reader(specs), numeric=spec is not None and spec.kind != "class")

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from gateway.documents.chain import Chain, verify
 from gateway.documents.store import ABSENT, AuditEntry
 from gateway.errors import DocumentNotFound, RevisionConflict
 from gateway.names import Revision
@@ -87,6 +88,29 @@ async def test_the_audit_entry_comes_with_the_change(stores: Stores) -> None:
     assert second.number > first.number
     assert await stores.config.audit(first.number, 10) == [second]
     assert await stores.config.audit(0, 1) == [first]
+
+
+async def test_audit_entries_are_one_chain(stores: Stores) -> None:
+    """Promise 2: numbered without gaps from 1, each bound to the one before; lost races leave no trace."""
+    entries = [AuditEntry(actor="ann", action="put", subject="a", reason=f"because \u00fc{n}") for n in range(5)]
+    for number, entry in enumerate(entries):
+        await stores.config.put(f"routes/{number}", b"1", ABSENT, entry)
+        with pytest.raises(RevisionConflict):
+            await stores.config.put(f"routes/{number}", b"2", ABSENT, entry)
+    stored = await stores.config.audit(0, 100)
+    assert [entry.number for entry in stored] == [1, 2, 3, 4, 5]
+    chain = Chain()
+    assert chain.add(stored) is None
+    assert (chain.started, chain.checked, chain.head) == (1, 5, stored[-1].hash)
+
+
+async def test_concurrent_writers_keep_one_chain(stores: Stores) -> None:
+    """Two hashes over the same entry would be a fork."""
+    entry = AuditEntry(actor="ann", action="put", subject="a")
+    await asyncio.gather(*[stores.config.put(f"routes/{n}", b"1", ABSENT, entry) for n in range(20)])
+    stored = await stores.config.audit(0, 100)
+    assert len(stored) == 20
+    assert verify(stored) is None
 
 
 async def test_a_watcher_hears_of_changes_under_its_prefix(stores: Stores) -> None:

@@ -7,6 +7,7 @@ The same model and contract again are the same version: it is named, and nothing
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from gateway.api.problems import json_response
 from gateway.clock import Clock
 from gateway.documents.store import ABSENT, AuditEntry, ConfigStore
 from gateway.documents.token import Scope
-from gateway.errors import Fault, InvalidInput, PayloadTooLarge, VersionExists
+from gateway.errors import Fault, InvalidInput, PayloadTooLarge, RevisionConflict, VersionExists
 from gateway.execution.admission import AdmissionServer, Limits, admit_async
 from gateway.names import ModelName, VersionId
 from gateway.registry.manifest import Feature, Manifest
@@ -33,7 +34,7 @@ from gateway.registry.reference import build_reference, encode_reference, read_r
 from gateway.registry.registry import Registry
 from gateway.registry.sample import read_sample
 from gateway.rollout.plan import next_step
-from gateway.rollout.present import read_present
+from gateway.rollout.present import find, read_present
 from gateway.settings import Settings
 
 _PARTS = ("model", "manifest", "reference")
@@ -75,12 +76,32 @@ async def publish(
         try:
             version = await registry.publish(package)
         except VersionExists as exists:
-            return await _published(config, registry, VersionId.parse(exists.existing), is_new=False)
+            known = VersionId.parse(exists.existing)
+            if await _is_unwritten(config, registry, known):
+                await _write_down(config, known, actor, clock, "an earlier publish of it was cut off")
+            return await _published(config, registry, known, is_new=False)
     metrics.published.labels(model).inc()
-    body = msgspec.json.encode({"version": str(version), "actor": actor, "time": clock.now()})
-    entry = AuditEntry(actor=actor, action="publish", subject=str(version), after=body.decode())
-    await config.put(f"publications/{version}", body, ABSENT, entry)
+    await _write_down(config, version, actor, clock)
     return await _published(config, registry, version, is_new=True)
+
+
+async def _write_down(config: ConfigStore, version: VersionId, actor: str, clock: Clock, reason: str = "") -> None:
+    """Who published the version, with its audit entry; once, whoever comes first."""
+    body = msgspec.json.encode({"version": str(version), "actor": actor, "time": clock.now()})
+    entry = AuditEntry(actor=actor, action="publish", subject=str(version), reason=reason, after=body.decode())
+    with suppress(RevisionConflict):
+        await config.put(_publication(version), body, ABSENT, entry)
+
+
+async def _is_unwritten(config: ConfigStore, registry: Registry, version: VersionId) -> bool:
+    """True when an upload became this version and the process ended before it wrote that down. Jobs have records."""
+    written, _ = await find(config, _publication(version), bytes)
+    sources = {manifest.number: manifest.lineage.source for manifest in await registry.versions(version.model)}
+    return written is None and sources.get(version.number) == "file"
+
+
+def _publication(version: VersionId) -> str:
+    return f"publications/{version}"
 
 
 def draft_of(model: ModelName, upload: Upload, now: float) -> tuple[Manifest, bytes | None]:

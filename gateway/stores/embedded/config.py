@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.clock import Clock
+from gateway.documents.chain import linked, seal
 from gateway.documents.store import AuditEntry, Document
 from gateway.errors import DocumentNotFound, RevisionConflict, Unavailable
 from gateway.names import Revision
@@ -23,9 +24,11 @@ _SCHEMA: Final = (
     "INSERT OR IGNORE INTO counter VALUES (1, 0)",
     """CREATE TABLE IF NOT EXISTS audit (
         number INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL,
-        subject TEXT NOT NULL, reason TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL
+        subject TEXT NOT NULL, reason TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL,
+        hash TEXT NOT NULL DEFAULT ''
     )""",
 )
+_AUDIT: Final = "number, time, actor, action, subject, reason, before, after, hash"
 _UNDER: Final = "name >= :prefix AND name < :prefix || char(1114111)"
 
 
@@ -33,7 +36,7 @@ class SqliteConfigStore:
     """See `ConfigStore`. Any number of processes may use one file."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
-        self._database = Database(path, _SCHEMA)
+        self._database = Database(path, _SCHEMA, _add_hash)
         self._clock = clock
         self._watching: sqlite3.Connection | None = None
 
@@ -62,15 +65,9 @@ class SqliteConfigStore:
 
     async def audit(self, after: int, limit: int) -> Sequence[AuditEntry]:
         """See `ConfigStore`."""
-        rows = await self._database.run(
-            lambda db: db.execute(
-                "SELECT number, time, actor, action, subject, reason, before, after FROM audit "
-                "WHERE number > ? ORDER BY number LIMIT ?",
-                (after, limit),
-            ).fetchall()
+        return await self._database.run(
+            lambda db: _entries(db, "WHERE number > ? ORDER BY number LIMIT ?", after, limit)
         )
-        names = ("number", "time", "actor", "action", "subject", "reason", "before", "after")
-        return [AuditEntry(**dict(zip(names, row, strict=True))) for row in rows]
 
     def watch(self, prefix: str) -> AsyncIterator[str]:
         """See `ConfigStore`."""
@@ -122,8 +119,36 @@ def _put(
         (revision,) = connection.execute("SELECT revision FROM counter").fetchone()
         connection.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", (name, body, revision))
         if audit is not None:
-            connection.execute(
-                "INSERT INTO audit (time, actor, action, subject, reason, before, after) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (now, audit.actor, audit.action, audit.subject, audit.reason, audit.before, audit.after),
-            )
+            _write_entry(connection, audit, now)
     return Revision(revision)
+
+
+def _write_entry(connection: sqlite3.Connection, entry: AuditEntry, now: float) -> None:
+    """Append an entry with its hash; within a transaction, so that nobody else's comes between it and the last."""
+    last = connection.execute("SELECT hash FROM audit ORDER BY number DESC LIMIT 1").fetchone()
+    previous = last[0] if last is not None and last[0] else seal(_entries(connection, "ORDER BY number"))
+    number = connection.execute(
+        "INSERT INTO audit (time, actor, action, subject, reason, before, after) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (now, entry.actor, entry.action, entry.subject, entry.reason, entry.before, entry.after),
+    ).lastrowid
+    # The hash is made from what was stored: SQLite keeps a whole number as a float, and text as UTF-8.
+    (written,) = _entries(connection, "WHERE number = ?", number)
+    connection.execute("UPDATE audit SET hash = ? WHERE number = ?", (linked(previous, written).hash, number))
+
+
+def _entries(connection: sqlite3.Connection, where: str, *values: object) -> list[AuditEntry]:
+    rows = connection.execute(f"SELECT {_AUDIT} FROM audit {where}", values).fetchall()
+    return [AuditEntry(**dict(zip(_AUDIT.split(", "), row, strict=True))) for row in rows]
+
+
+def _add_hash(connection: sqlite3.Connection) -> None:
+    """A file of before the chain gets the column; its entries stay as they are, without a hash."""
+    if _has_hash(connection):
+        return
+    with transaction(connection):
+        if not _has_hash(connection):  # another process may have come first
+            connection.execute("ALTER TABLE audit ADD COLUMN hash TEXT NOT NULL DEFAULT ''")
+
+
+def _has_hash(connection: sqlite3.Connection) -> bool:
+    return any(column[1] == "hash" for column in connection.execute("PRAGMA table_info(audit)"))

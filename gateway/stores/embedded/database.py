@@ -25,11 +25,17 @@ T = TypeVar("T")
 
 
 class Database:
-    """schema: statements that each may be repeated. The file is opened at the first use."""
+    """schema: statements that each may be repeated. The file is opened at the first use.
 
-    def __init__(self, path: Path, schema: Sequence[str]) -> None:
+    upgrade: called on each new connection, brings a file of an earlier release up to the schema.
+    """
+
+    def __init__(
+        self, path: Path, schema: Sequence[str], upgrade: Callable[[sqlite3.Connection], None] | None = None
+    ) -> None:
         self._path = path
         self._schema = schema
+        self._upgrade = upgrade
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=path.stem)
         self._connection: sqlite3.Connection | None = None
 
@@ -41,7 +47,7 @@ class Database:
         """One more connection to the file, for the thread of the caller. Raises Unavailable."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            return _open(self._path, self._schema)
+            return _open(self._path, self._schema, self._upgrade)
         except (sqlite3.Error, OSError) as error:
             raise Unavailable(f"{self._path.name} can not be opened: {error}") from error
 
@@ -74,7 +80,9 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _open(path: Path, schema: Sequence[str]) -> sqlite3.Connection:
+def _open(
+    path: Path, schema: Sequence[str], upgrade: Callable[[sqlite3.Connection], None] | None
+) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         _switch_to_wal(connection)
@@ -83,6 +91,8 @@ def _open(path: Path, schema: Sequence[str]) -> sqlite3.Connection:
             with transaction(connection):
                 for statement in schema:
                     connection.execute(statement)
+        if upgrade is not None:
+            upgrade(connection)
     except BaseException:
         connection.close()
         raise

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 
 from gateway.clock import Clock
+from gateway.documents.chain import linked, seal
 from gateway.documents.store import AuditEntry, Document
 from gateway.errors import DocumentNotFound, RevisionConflict
 from gateway.names import Revision
@@ -44,7 +45,9 @@ class MemoryConfigStore:
         self._documents[name] = Document(bytes(body), Revision(self._revision))
         if audit is not None:
             number = len(self._audit) + 1
-            self._audit.append(msgspec.structs.replace(audit, number=number, time=self._clock.now()))
+            previous = self._audit[-1].hash if self._audit else seal(())
+            entry = msgspec.structs.replace(audit, number=number, time=self._clock.now())
+            self._audit.append(linked(previous, entry))
         self._changed.send(name)
         return Revision(self._revision)
 

@@ -13,7 +13,8 @@ from onnx import TensorProto, helper
 
 from gateway.api.admin.publish import Upload as Uploaded
 from gateway.api.admin.publish import draft_of
-from gateway.errors import InvalidInput
+from gateway.errors import InvalidInput, Unavailable
+from gateway.names import Revision
 from gateway.registry.reference import REFERENCE_FILE, read_reference
 from tests.api.admin.conftest import Office
 
@@ -69,6 +70,26 @@ async def test_a_bare_file_becomes_a_version_and_the_same_again_is_the_same(
     shown = (await admin.get(f"{PATH}/1")).json()
     assert [feature["name"] for feature in shown["features"]] == ["amount", "age"]
     assert await office.audit() == ["all publish", "all publish"]
+
+
+async def test_a_publish_that_was_cut_off_is_written_down_by_its_repetition(
+    admin: httpx.AsyncClient, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version and its audit entry lie in two stores: who repeats the call closes the gap, once."""
+    put = office.config.put
+
+    async def dies(*_: Any) -> Revision:
+        raise Unavailable("the process ends here")
+
+    monkeypatch.setattr(office.config, "put", dies)
+    assert (await admin.post(PATH, files=parts())).status_code == 503
+    monkeypatch.setattr(office.config, "put", put)
+    assert await office.audit() == []
+    for _ in range(2):
+        again = await admin.post(PATH, files=parts())
+        assert (again.status_code, again.json()["version"]) == (200, "doubles@1")
+    [entry] = [entry for entry in await office.config.audit(0, 100) if entry.action == "publish"]
+    assert (entry.subject, "cut off" in entry.reason) == ("doubles@1", True)
 
 
 async def test_a_sample_adds_names_contract_and_reference(admin: httpx.AsyncClient, office: Office) -> None:

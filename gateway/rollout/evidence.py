@@ -1,32 +1,35 @@
-"""How strong the evidence is that a challenger harms, or that it does not: e-processes and the verdict over them.
+"""What was counted of two versions, and the verdict over it: pass, fail, or neither.
 
-An e-process starts at 1 and under its null hypothesis its mean never grows, so the chance that it *ever* reaches
-1/alpha is at most alpha (Ville's inequality): looking after every request costs nothing. All sums are logarithms.
-Pure: numbers in, numbers out. Knows neither records nor routes nor time.
-Source: Grünwald, de Heide, Koolen, Safe Testing, 2024; Waudby-Smith and Ramdas, Estimating means of bounded random
-variables by betting, 2024.
+Pure: numbers in, numbers out. Knows neither records nor routes nor time; how evidence grows is `betting`'s business.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
 from gateway.documents.rollout import Guards
+from gateway.rollout.betting import CALM, CEILING, FailureShare, Paired
 
-RULE = "rollout-1"
-"""Version of the rules in this module; every decision names it."""
+__all__ = [
+    "CALM",
+    "PROMOTION",
+    "PROMOTION_RUNS",
+    "RULE",
+    "Compared",
+    "FailureShare",
+    "Paired",
+    "Result",
+    "Tally",
+    "Verdict",
+    "assess",
+    "e_value",
+    "figures",
+]
 
-WORSE = (1.5, 2.0, 3.0, 5.0, 10.0)
-"""Ratios of bad events, challenger to champion, on which the roll-back guards bet."""
-
-CALM = (0.5, 0.8, 1.0)
-"""Ratios on which the promotion evidence bets, against the null that the ratio is at least the guard's."""
-
-DISCORDANT = (0.55, 0.6, 0.67, 0.75, 0.9)
-"""Shares of the pairs with one winner that the better version wins, on which the paired rule bets."""
+RULE = "rollout-2"
+"""Version of the rules in this room; every decision names it."""
 
 PROMOTION = 20.0
 """Evidence at which a step passes."""
@@ -42,85 +45,27 @@ CHAMPION_FAILS = 0.05
 _PAIRED_PART = 0.9
 """Quality is the mean of two e-processes: labelled pairs (this part) and labelled answers of the split (the rest)."""
 
-_CEILING = 690.0
-
-
-def _log_mean(logs: Sequence[float]) -> float:
-    top = max(logs)
-    return top + math.log(sum(math.exp(value - top) for value in logs) / len(logs))
-
-
-class FailureShare:
-    """Whose bad events are they? Each bad event falls to the challenger with the share of traffic it has just then.
-
-    Evidence against "the challenger has at most `null` times the champion's rate"; with alternatives below `null`,
-    evidence against "at least". Only bad events count, each with the weight in force at that moment, so a change of
-    weights, a busy hour or an incident that hits both sides adds nothing.
-    """
-
-    def __init__(self, alternatives: Sequence[float] = WORSE, null: float = 1.0) -> None:
-        self._alternatives = tuple(alternatives)
-        self._null = null
-        self._logs = [0.0] * len(self._alternatives)
-
-    def add(self, is_challenger: bool, weight: float, tolerance: float = 1.0) -> None:
-        """Count one bad event. weight: the challenger's share of the traffic of both, in (0, 1); else nothing is added.
-
-        tolerance: how many times as often as the null says the challenger may have this event.
-        """
-        if not 0.0 < weight < 1.0:
-            return
-        odds = weight / (1.0 - weight) * tolerance
-        expected = _share(odds * self._null)
-        for place, ratio in enumerate(self._alternatives):
-            bet = _share(odds * ratio)
-            factor = bet / expected if is_challenger else (1.0 - bet) / (1.0 - expected)
-            self._logs[place] = min(self._logs[place] + math.log(factor), _CEILING)
-
-    @property
-    def log(self) -> float:
-        """Natural logarithm of the evidence."""
-        return _log_mean(self._logs)
-
-
-def _share(odds: float) -> float:
-    return odds / (1.0 + odds)
-
-
-class Paired:
-    """Which of two versions is right, where both answered the same row and exactly one of them is.
-
-    Evidence against "the loser-to-be wins at least half of these rows".
-    """
-
-    def __init__(self, shares: Sequence[float] = DISCORDANT) -> None:
-        self._gains = [math.log(2.0 * share) for share in shares]
-        self._losses = [math.log(2.0 * (1.0 - share)) for share in shares]
-        self._logs = [0.0] * len(self._gains)
-
-    def add(self, won: bool) -> None:
-        """Count one row with one winner; `won`: it was the version that is claimed to be better."""
-        steps = self._gains if won else self._losses
-        self._logs = [min(log + step, _CEILING) for log, step in zip(self._logs, steps, strict=True)]
-
-    @property
-    def log(self) -> float:
-        """Natural logarithm of the evidence."""
-        return _log_mean(self._logs)
-
 
 class Tally(NamedTuple):
-    """Runs of one version in one role. first_errors: failures among its first 20 runs."""
+    """Runs of one version in one role. first_errors: failures among its first 20 runs.
+
+    waited: runs that never began, because their deadline passed first; not among the requests.
+    """
 
     requests: int = 0
     errors: int = 0
     slow: int = 0
     first_errors: int = 0
+    waited: int = 0
 
     def add(self, failed: bool, slow: bool) -> Tally:
         """The tally with one run more."""
         early = failed and self.requests < FIRST_RUNS
-        return Tally(self.requests + 1, self.errors + failed, self.slow + slow, self.first_errors + early)
+        return Tally(self.requests + 1, self.errors + failed, self.slow + slow, self.first_errors + early, self.waited)
+
+    def add_waited(self) -> Tally:
+        """The tally with one more run that never began."""
+        return self._replace(waited=self.waited + 1)
 
     @property
     def error_rate(self) -> float:
@@ -229,7 +174,7 @@ def _against(log: float, alpha: float) -> str:
 
 def e_value(log: float) -> float:
     """The evidence itself, to four digits."""
-    return float(f"{math.exp(min(log, _CEILING)):.4g}")
+    return float(f"{math.exp(min(log, CEILING)):.4g}")
 
 
 _LOGS = ("errors", "slow", "better", "calm", "calm_shadow", "worse_pairs", "worse_share")

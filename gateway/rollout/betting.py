@@ -55,6 +55,25 @@ class _Mixture:
         return self.peak if self.peak >= -math.log(alpha) else self.log
 
 
+STAKES: Mapping[float, float] = {0.05: 0.2, 0.1: 0.2, 0.2: 0.2, 0.4: 0.2, 0.8: 0.2}
+"""Parts of the stake that is never lost whole, on which bets on a mean are made."""
+
+
+class Mean(_Mixture):
+    """Is the mean of bounded numbers above a limit? Evidence against "at most `limit`", numbers no lower than `lowest`.
+
+    The null speaks of each number's mean given all before it, so they may change and depend on one another.
+    """
+
+    def __init__(self, limit: float, lowest: float) -> None:
+        super().__init__({stake / (limit - lowest): part for stake, part in STAKES.items()})
+        self._limit = limit
+
+    def add(self, value: float) -> None:
+        """Count one number."""
+        self._multiply([1.0 + stake * (value - self._limit) for stake in self._parts])
+
+
 class FailureShare(_Mixture):
     """Whose bad events are they? Each bad event falls to the challenger with the share of traffic it has just then.
 

@@ -10,13 +10,13 @@ a failure and not slow besides: its time holds the wait.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.documents.rollout import Guards
 from gateway.registry.reference import category
-from gateway.rollout.betting import CALM, SLOWER, WRONG, FailureShare, Paired, Slowness
+from gateway.rollout.betting import CALM, SLOWER, WRONG, FailureShare, Mean, Paired, Slowness
 from gateway.rollout.evidence import Compared, Tally
 from gateway.rollout.run_times import RunTimes
 from gateway.rollout.unit import Units
@@ -41,6 +41,7 @@ class Side:
     values: Sequence[Any] | None
     weight: float | None
     bucket: int | None = None
+    was_wrong: bool = False
 
 
 class Comparison:
@@ -60,6 +61,8 @@ class Comparison:
         self._worse_share = FailureShare(WRONG)
         self._worse_pairs = Paired()
         self._better = Paired()
+        margin = guards.quality_margin
+        self._not_worse = Mean(-margin, -1.0) if margin is not None else None
         self._pairs = self._rows = self._disagreements = 0
         self._labelled = self._trial_won = self._reference_won = 0
 
@@ -109,21 +112,38 @@ class Comparison:
             self._disagreements += len(same) - sum(same)
 
     def count_labelled_answer(self, side: Side, row: int, label: Any) -> None:
-        """Count one row of the split whose truth is known; numbers have no right and wrong of their own."""
-        if not self._numeric and loss(side, row, label, False) > 0.0:
+        """Count one row of the split whose truth is known; numbers have no right and wrong of their own.
+
+        One wrong row counts for a request: its rows went to one version by one draw.
+        """
+        if not self._numeric and not side.was_wrong and loss(side, row, label, False) > 0.0:
+            side.was_wrong = True
             self._bet("wrong", self._worse_share, side)
 
     def count_labelled_pair(self, trial: Side, reference: Side, row: int, label: Any) -> None:
         """Count one row that both answered and whose truth is known."""
+        winner = self._winner(trial, reference, row, label)
+        self._labelled += 1
+        self._trial_won += winner > 0
+        self._reference_won += winner < 0
+
+    def bet_on_labels(self, trial: Side, reference: Side, labels: Mapping[int, Any]) -> None:
+        """Bet on one request whose labels are there; its rows, which resemble one another, are one unit.
+
+        Which version is better: the one that won more of the rows. By how much: the mean over the rows.
+        """
+        won = sum(self._winner(trial, reference, row, label) for row, label in labels.items())
+        if won:
+            self._worse_pairs.add(won < 0)
+            self._better.add(won > 0)
+        if self._not_worse is not None:
+            self._not_worse.add(won / len(labels))
+
+    def _winner(self, trial: Side, reference: Side, row: int, label: Any) -> int:
+        """1: the version on trial alone was right, or nearer; -1: the reference; 0: neither."""
         own = loss(trial, row, label, self._numeric)
         other = loss(reference, row, label, self._numeric)
-        self._labelled += 1
-        if own == other:
-            return
-        self._trial_won += own < other
-        self._reference_won += own > other
-        self._worse_pairs.add(own > other)
-        self._better.add(own < other)
+        return (own < other) - (own > other)
 
     def compared(self) -> Compared:
         """The comparison as a value. What reached its guard's limit stays there, whenever one looks."""
@@ -146,9 +166,10 @@ class Comparison:
             slow=self._slow.latched(self._guards.slow_alpha),
             worse_pairs=self._worse_pairs.latched(quality_alpha * QUALITY_PARTS[0]),
             worse_share=self._worse_share.latched(quality_alpha * QUALITY_PARTS[1]),
-            better=self._better.log,
+            better=self._better.latched(quality_alpha),
             calm=self._calm.log,
             calm_shadow=self._calm_shadow.log,
+            not_worse=self._not_worse.latched(quality_alpha) if self._not_worse is not None else 0.0,
         )
 
     def _bet(self, kind: str, process: FailureShare, side: Side) -> None:

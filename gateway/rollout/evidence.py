@@ -85,6 +85,7 @@ class Compared:
     trial_won, reference_won: rows among them where exactly one was right (or nearer). disagreements of compared rows.
     latency_ratio: median run time, trial to reference; None until both ran.
     errors, slow, worse_pairs, worse_share, better: against the trial version being harmless (better: being no better).
+    not_worse: against its being right less often by the guard's margin or more.
     calm, calm_shadow: promotion evidence from the split and from the pairs.
     """
 
@@ -106,6 +107,7 @@ class Compared:
     better: float = 0.0
     calm: float = 0.0
     calm_shadow: float = 0.0
+    not_worse: float = 0.0
 
     @property
     def quality(self) -> float:
@@ -120,12 +122,16 @@ Result = Literal["pass", "fail", "inconclusive"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the evidence says. guard: the one that failed; reason: a sentence with the counts behind it."""
+    """What the evidence says. guard: the one that failed; reason: a sentence with the counts behind it.
+
+    shown: what labelled pairs have proven of the version on trial, out of `not_worse` and `better`.
+    """
 
     result: Result
     reason: str
     guard: str = ""
     evidence: dict[str, Any] = field(default_factory=dict)
+    shown: frozenset[str] = frozenset()
 
 
 def assess(compared: Compared, guards: Guards, on_shadow: bool = False) -> Verdict:
@@ -133,15 +139,24 @@ def assess(compared: Compared, guards: Guards, on_shadow: bool = False) -> Verdi
 
     on_shadow: the step compares pairs, so the promotion evidence is that of the pairs.
     """
-    evidence = figures(compared, guards)
+    result, reason, guard = _judged(compared, guards, on_shadow)
+    return Verdict(result, reason, guard, figures(compared, guards), _shown(compared, guards))
+
+
+def _judged(compared: Compared, guards: Guards, on_shadow: bool) -> tuple[Result, str, str]:
     for guard, reason in _failures(compared, guards):
-        return Verdict("fail", f"{guard}: {reason}", guard, evidence)
+        return "fail", f"{guard}: {reason}", guard
     log, runs = (compared.calm_shadow, compared.pairs) if on_shadow else (compared.calm, compared.trial.requests)
     what = "pairs" if on_shadow else "answers"
     if log >= math.log(PROMOTION) and runs >= PROMOTION_RUNS:
-        return Verdict("pass", f"promotion evidence {e_value(log):g} >= {PROMOTION:g} on {runs} {what}", "", evidence)
+        return "pass", f"promotion evidence {e_value(log):g} >= {PROMOTION:g} on {runs} {what}", ""
     needed = f"needs {PROMOTION:g} and {PROMOTION_RUNS}"
-    return Verdict("inconclusive", f"promotion evidence {e_value(log):g} on {runs} {what}; {needed}", "", evidence)
+    return "inconclusive", f"promotion evidence {e_value(log):g} on {runs} {what}; {needed}", ""
+
+
+def _shown(compared: Compared, guards: Guards) -> frozenset[str]:
+    limit = -math.log(guards.quality_alpha)
+    return frozenset(name for name in ("not_worse", "better") if getattr(compared, name) >= limit)
 
 
 def _failures(compared: Compared, guards: Guards) -> list[tuple[str, str]]:
@@ -177,7 +192,7 @@ def e_value(log: float) -> float:
     return float(f"{math.exp(min(log, CEILING)):.4g}")
 
 
-_LOGS = ("errors", "slow", "better", "calm", "calm_shadow", "worse_pairs", "worse_share")
+_LOGS = ("errors", "slow", "better", "not_worse", "calm", "calm_shadow", "worse_pairs", "worse_share")
 
 
 def figures(compared: Compared, guards: Guards) -> dict[str, Any]:

@@ -28,6 +28,9 @@ ReadPrediction = Callable[[Prediction], Sequence[Any]]
 PENDING = 100_000
 """Prediction ids that wait for their other half or their label; beyond it the oldest is dropped and counted."""
 
+OPEN_ENTRIES = 10_000
+"""So many journal entries a request of several rows waits for the rest of its labels before it counts without them."""
+
 _DRAWN = frozenset({Reason.WEIGHT, Reason.STICKY, Reason.FIRST})
 
 
@@ -66,9 +69,9 @@ class Observed:
 
 
 class _Waiting:
-    """What is known of one prediction id."""
+    """What is known of one prediction id. is_bet: its labels are counted as a unit, later ones only as rows."""
 
-    __slots__ = ("is_spoiled", "labels", "reference", "rows", "trial")
+    __slots__ = ("is_bet", "is_spoiled", "labels", "reference", "rows", "trial")
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
@@ -76,6 +79,15 @@ class _Waiting:
         self.reference: Side | None = None
         self.labels: dict[int, Any] = {}
         self.is_spoiled = False
+        self.is_bet = False
+
+    def bet(self) -> None:
+        """Bet on the labels that are there, once both answers are; at most once."""
+        trial, reference = self.trial, self.reference
+        if self.is_bet or self.is_spoiled or trial is None or reference is None or not self.labels:
+            return
+        self.is_bet = True
+        trial.comparison.bet_on_labels(trial, reference, self.labels)
 
 
 class Observer:
@@ -91,12 +103,16 @@ class Observer:
         self._after = Comparison(rollout.guards, numeric)
         self._steps: dict[int, Steps] = {}
         self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
+        self._open: OrderedDict[str, int] = OrderedDict()
+        self._entries = 0
         self._dropped = 0
 
     def fold(self, entries: Sequence[Entry[TrafficRecord]]) -> None:
         """Count these entries, in the journal's order."""
         for entry in entries:
             record = entry.record
+            self._entries += 1
+            self._close_late()
             if isinstance(record, Feedback):
                 self._label(record)
             elif record.model == self._model and record.reason in _DRAWN:
@@ -160,7 +176,7 @@ class Observer:
         if waiting is None:
             waiting = self._waiting[record.id] = _Waiting(record.rows)
             if len(self._waiting) > PENDING:
-                self._waiting.popitem(last=False)
+                self._waiting.popitem(last=False)[1].bet()
                 self._dropped += 1
         mine = waiting.trial if side.is_trial else waiting.reference
         if mine is not None or "duplicate_id" in record.flags:
@@ -185,7 +201,7 @@ class Observer:
             self._step(record.revision, "pairs")
         for row, label in waiting.labels.items():
             trial.comparison.count_labelled_pair(trial, reference, row, label)
-        self._forget_if_done(record.id, waiting)
+        self._labelled(record.id, waiting)
 
     def _label(self, record: Feedback) -> None:
         waiting = self._waiting.get(record.id)
@@ -200,7 +216,27 @@ class Observer:
                 side.comparison.count_labelled_answer(side, record.row, record.label)
         if trial is not None and reference is not None:
             trial.comparison.count_labelled_pair(trial, reference, record.row, record.label)
-        self._forget_if_done(record.id, waiting)
+        self._labelled(record.id, waiting)
+
+    def _labelled(self, request: str, waiting: _Waiting) -> None:
+        """Bet on the pair's labels once every row has one; it stays open a while when some are missing."""
+        if len(waiting.labels) >= waiting.rows:
+            waiting.bet()
+            self._open.pop(request, None)
+        elif waiting.labels and not waiting.is_bet:
+            self._open.setdefault(request, self._entries)
+        self._forget_if_done(request, waiting)
+
+    def _close_late(self) -> None:
+        """Bet on pairs whose other labels do not come. By entries, not by time: a replay closes them at the same."""
+        while self._open:
+            request, since = next(iter(self._open.items()))
+            if self._entries - since < OPEN_ENTRIES:
+                return
+            del self._open[request]
+            waiting = self._waiting.get(request)
+            if waiting is not None:
+                waiting.bet()
 
     def _forget_if_done(self, request: str, waiting: _Waiting) -> None:
         """Give the memory back once every row has its label and no other half is expected."""

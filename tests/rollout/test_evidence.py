@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.documents.rollout import Guards
-from gateway.rollout.betting import CALM, DISCORDANT, SLOWER, WORSE, WRONG, FailureShare, Paired, Slowness
+from gateway.rollout.betting import CALM, DISCORDANT, SLOWER, WORSE, WRONG, FailureShare, Mean, Paired, Slowness
 from gateway.rollout.evidence import Compared, Tally, assess, e_value, figures
 
 GUARDS = Guards()
@@ -173,3 +173,22 @@ def test_a_rare_but_bad_slowness_is_seen_by_the_tail() -> None:
             slowness.tail.add(number % 30 != 0, 0.05)
     assert slowness.level.log < 0
     assert slowness.latched(0.01) > math.log(100)
+
+
+def test_a_mean_above_its_limit_is_found_and_one_at_it_is_a_fair_bet() -> None:
+    """The formula for one number, and what two numbers around the limit give on average."""
+    mean = Mean(limit=-0.2, lowest=-1.0)
+    mean.add(1.0)
+    by_hand = sum(0.2 * (1 + stake / 0.8 * 1.2) for stake in (0.05, 0.1, 0.2, 0.4, 0.8))
+    assert math.exp(mean.log) == pytest.approx(by_hand)
+    low, high = Mean(0.3, 0.0), Mean(0.3, 0.0)
+    low.add(0.0)
+    high.add(1.0)
+    assert 0.7 * math.exp(low.log) + 0.3 * math.exp(high.log) == pytest.approx(1.0)
+
+
+def test_a_verdict_says_what_pairs_have_shown() -> None:
+    """A step may ask for it; without a margin nobody can be not worse."""
+    enough = math.log(20.1)
+    assert assess(Compared(better=enough, not_worse=1.0), GUARDS).shown == {"better"}
+    assert assess(Compared(not_worse=enough), GUARDS).shown == {"not_worse"}

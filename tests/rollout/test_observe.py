@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -58,8 +59,8 @@ def _canary(request: str, **fields: Any) -> Prediction:
     return _record(request, 2, Role.CANARY, **({"split": ((2, 1000),)} | fields))
 
 
-def _fold(*records: TrafficRecord, numeric: bool = False) -> Observed:
-    observer = Observer(ROLLOUT, READ, numeric)
+def _fold(*records: TrafficRecord, numeric: bool = False, guards: Guards | None = None) -> Observed:
+    observer = Observer(replace(ROLLOUT, guards=guards or Guards()), READ, numeric)
     observer.fold([Entry(record, place, Place("g", 1, place)) for place, record in enumerate(records)])
     return observer.observed()
 
@@ -295,3 +296,52 @@ def test_a_run_that_never_began_says_nothing_of_the_version() -> None:
     hung = _fold(_canary("a", **(waited | {"latency_us": 900})))
     assert (hung.before.trial.errors, hung.before.trial.slow) == (1, 0)
     assert hung.before.errors > 0
+
+
+def _batch(request: str, wrong: int, rows: int = 4) -> list[TrafficRecord]:
+    """A request whose champion is right in every row and whose shadow is wrong in the first `wrong`."""
+    labels = [1] * rows
+    told = [0] * wrong + [1] * (rows - wrong)
+    answers = [
+        _champion(request, rows=rows, outputs={"label": labels}),
+        _shadow(request, rows=rows, outputs={"label": told}),
+    ]
+    return [*answers, *(Feedback(request, row, 1) for row in range(rows))]
+
+
+def test_the_rows_of_one_request_are_one_unit_of_evidence() -> None:
+    """Rows sent together resemble one another: a batch of four wrong rows weighs as one wrong row alone."""
+    alone, batch = _fold(*_batch("a", 1, rows=1)).before, _fold(*_batch("a", 4)).before
+    assert batch.worse_pairs == alone.worse_pairs > 0
+    assert (batch.labelled, batch.reference_won) == (4, 4)
+    assert _fold(*_batch("a", 1)).before.worse_pairs == alone.worse_pairs
+
+
+def test_not_worse_is_shown_by_pairs_without_a_loser_too() -> None:
+    """Against a margin every labelled pair counts, and each request by the mean of its rows."""
+    guards = Guards(quality_margin=0.05)
+    same = [record for n in range(400) for record in _batch(f"a{n}", 0, rows=1)]
+    assert _fold(*same, guards=guards).before.not_worse > math.log(20)
+    assert _fold(*same).before.not_worse == 0.0
+    one, half = _fold(*_batch("a", 1, rows=1), guards=guards), _fold(*_batch("a", 2), guards=guards)
+    assert one.before.not_worse < half.before.not_worse < 0
+
+
+def test_a_request_whose_other_labels_do_not_come_counts_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After so many entries, not after so long: a replay must come to the same."""
+    monkeypatch.setattr(observe, "OPEN_ENTRIES", 10)
+    *most, last = _batch("a", 4)
+    waiting = [_champion(f"x{n}", model="other") for n in range(6)]
+    assert _fold(*most, *waiting).before.worse_pairs == 0
+    seen = _fold(*most, *waiting, *waiting, last).before
+    assert seen.worse_pairs == _fold(*_batch("a", 4)).before.worse_pairs
+    assert seen.labelled == 4
+
+
+def test_many_wrong_rows_of_one_canary_answer_are_one_wrong_answer() -> None:
+    """They went to one version by one draw."""
+    rows: list[TrafficRecord] = [Feedback("a", row, 0) for row in range(3)]
+    split = ((2, 5000),)
+    one = _fold(_canary("a", split=split), Feedback("a", 0, 0)).before
+    many = _fold(_canary("a", split=split, rows=3, outputs={"label": [1, 1, 1]}), *rows).before
+    assert many.worse_share == one.worse_share > 0

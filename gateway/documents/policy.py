@@ -146,7 +146,7 @@ class QualityGuard(_Part):
 
 
 class ValueGuard(_Part):
-    """The business value as a guard."""
+    """Roll back when the canary's answers earn less (or more, where `lower` is better), with evidence 1/alpha."""
 
     alpha: Alpha = 0.05
     better: Literal["higher", "lower"] = "higher"
@@ -170,6 +170,8 @@ class GuardSet(_Part):
             slow_alpha=self.slow.alpha,
             quality_alpha=self.quality.alpha,
             quality_margin=self.quality.margin,
+            value_alpha=self.value.alpha,
+            value_better=self.value.better,
         )
 
 

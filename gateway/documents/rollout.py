@@ -62,6 +62,8 @@ class Guards(Struct, frozen=True, kw_only=True):
     slow_alpha: float = 0.01
     quality_alpha: float = 0.05
     quality_margin: float | None = None
+    value_alpha: float = 0.05
+    value_better: str = "higher"
 
 
 class Rollout(Struct, frozen=True, kw_only=True):

@@ -20,6 +20,7 @@ from gateway.rollout.betting import CALM, SLOWER, WRONG, FailureShare, Mean, Pai
 from gateway.rollout.evidence import Compared, Tally
 from gateway.rollout.run_times import RunTimes
 from gateway.rollout.unit import Units
+from gateway.rollout.value import Values
 
 QUALITY_PARTS = (0.9, 0.1)
 """How the alpha of quality is split over labelled pairs and labelled answers of the split."""
@@ -63,6 +64,7 @@ class Comparison:
         self._better = Paired()
         margin = guards.quality_margin
         self._not_worse = Mean(-margin, -1.0) if margin is not None else None
+        self._values = Values(guards.value_alpha, guards.value_better)
         self._pairs = self._rows = self._disagreements = 0
         self._labelled = self._trial_won = self._reference_won = 0
 
@@ -139,6 +141,13 @@ class Comparison:
         if self._not_worse is not None:
             self._not_worse.add(won / len(labels))
 
+    def count_value(self, side: Side, value: float) -> None:
+        """Count the business value of an answer of the split; of a keyed caller the first under these weights tells."""
+        weight = side.weight
+        if weight is not None and side.bucket is not None:
+            weight = self._units.weight("value", side.bucket, side.is_trial, weight)
+        self._values.add(side.is_trial, value, weight is not None)
+
     def _winner(self, trial: Side, reference: Side, row: int, label: Any) -> int:
         """1: the version on trial alone was right, or nearer; -1: the reference; 0: neither."""
         own = loss(trial, row, label, self._numeric)
@@ -170,6 +179,11 @@ class Comparison:
             calm=self._calm.log,
             calm_shadow=self._calm_shadow.log,
             not_worse=self._not_worse.latched(quality_alpha) if self._not_worse is not None else 0.0,
+            value=self._values.log,
+            trial_values=self._values.count(True),
+            reference_values=self._values.count(False),
+            trial_value=self._values.mean(True),
+            reference_value=self._values.mean(False),
         )
 
     def _bet(self, kind: str, process: FailureShare, side: Side) -> None:

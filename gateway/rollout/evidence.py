@@ -86,6 +86,8 @@ class Compared:
     latency_ratio: median run time, trial to reference; None until both ran.
     errors, slow, worse_pairs, worse_share, better: against the trial version being harmless (better: being no better).
     not_worse: against its being right less often by the guard's margin or more.
+    value: against its answers being worth no less. trial_values, reference_values: how many business values there are;
+    trial_value, reference_value: their means.
     calm, calm_shadow: promotion evidence from the split and from the pairs.
     """
 
@@ -108,6 +110,11 @@ class Compared:
     calm: float = 0.0
     calm_shadow: float = 0.0
     not_worse: float = 0.0
+    value: float = 0.0
+    trial_values: int = 0
+    reference_values: int = 0
+    trial_value: float | None = None
+    reference_value: float | None = None
 
     @property
     def quality(self) -> float:
@@ -175,6 +182,11 @@ def _failures(compared: Compared, guards: Guards) -> list[tuple[str, str]]:
         won = f"of {compared.labelled} labelled pairs it alone was right in {compared.trial_won}"
         lost = f"the other alone in {compared.reference_won}"
         found.append(("quality", f"{won}, {lost} ({_against(compared.quality, guards.quality_alpha)})"))
+    if compared.value >= -math.log(guards.value_alpha):
+        own = f"mean value {compared.trial_value} of {compared.trial_values} answers"
+        other = f"against {compared.reference_value} of {compared.reference_values}"
+        want = f"{guards.value_better} is better"
+        found.append(("value", f"{own}, {other}, {want} ({_against(compared.value, guards.value_alpha)})"))
     return found
 
 
@@ -192,7 +204,7 @@ def e_value(log: float) -> float:
     return float(f"{math.exp(min(log, CEILING)):.4g}")
 
 
-_LOGS = ("errors", "slow", "better", "not_worse", "calm", "calm_shadow", "worse_pairs", "worse_share")
+_LOGS = ("errors", "slow", "better", "not_worse", "value", "calm", "calm_shadow", "worse_pairs", "worse_share")
 
 
 def figures(compared: Compared, guards: Guards) -> dict[str, Any]:
@@ -204,6 +216,7 @@ def figures(compared: Compared, guards: Guards) -> dict[str, Any]:
         "errors": 1 / guards.errors_alpha,
         "slow": 1 / guards.slow_alpha,
         "quality": 1 / guards.quality_alpha,
+        "value": 1 / guards.value_alpha,
         "promotion": PROMOTION,
     }
     return {"rule": RULE, "counts": counts, "values": values, "limits": limits}

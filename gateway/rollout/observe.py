@@ -7,6 +7,7 @@ answers of the response cache, which no version ran for, are left out. Knows nei
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,9 @@ ReadPrediction = Callable[[Prediction], Sequence[Any]]
 
 PENDING = 100_000
 """Prediction ids that wait for their other half or their label; beyond it the oldest is dropped and counted."""
+
+UNVALUED = 20_000
+"""So many answers of the split wait for their business value; values that come later are not counted."""
 
 OPEN_ENTRIES = 10_000
 """So many journal entries a request of several rows waits for the rest of its labels before it counts without them."""
@@ -105,6 +109,7 @@ class Observer:
         self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
         self._open: OrderedDict[str, int] = OrderedDict()
         self._entries = 0
+        self._unvalued: OrderedDict[str, Side] = OrderedDict()
         self._dropped = 0
 
     def fold(self, entries: Sequence[Entry[TrafficRecord]]) -> None:
@@ -115,6 +120,7 @@ class Observer:
             self._close_late()
             if isinstance(record, Feedback):
                 self._label(record)
+                self._value(record)
             elif record.model == self._model and record.reason in _DRAWN:
                 self._answer(record)
 
@@ -150,6 +156,8 @@ class Observer:
         else:
             comparison.count_shadow(side)
         self._remember(record, side)
+        if side.weight is not None:
+            self._await_value(record, side)
 
     def _comparison(self, record: Prediction) -> Comparison | None:
         """Which comparison the record belongs to; None: neither, it is of another version or another role."""
@@ -217,6 +225,22 @@ class Observer:
         if trial is not None and reference is not None:
             trial.comparison.count_labelled_pair(trial, reference, record.row, record.label)
         self._labelled(record.id, waiting)
+
+    def _await_value(self, record: Prediction, side: Side) -> None:
+        if "duplicate_id" in record.flags:
+            self._unvalued.pop(record.id, None)
+            return
+        self._unvalued[record.id] = replace(side, values=None)
+        if len(self._unvalued) > UNVALUED:
+            self._unvalued.popitem(last=False)
+
+    def _value(self, record: Feedback) -> None:
+        """Count the first value of an answer; its other rows went to one version by one draw and add nothing."""
+        if record.value is None or not math.isfinite(record.value):
+            return
+        side = self._unvalued.pop(record.id, None)
+        if side is not None:
+            side.comparison.count_value(side, record.value)
 
     def _labelled(self, request: str, waiting: _Waiting) -> None:
         """Bet on the pair's labels once every row has one; it stays open a while when some are missing."""

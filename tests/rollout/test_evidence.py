@@ -142,7 +142,7 @@ def test_figures_hold_everything_a_verdict_rests_on() -> None:
     shown = figures(Compared(trial=Tally(3, 1, 0, 1), errors=1.0), GUARDS)
     assert shown["counts"]["trial"] == {"requests": 3, "errors": 1, "slow": 0, "first_errors": 1, "waited": 0}
     assert shown["values"]["errors"] == e_value(1.0) == 2.718
-    assert shown["limits"] == {"errors": 100, "slow": 100, "quality": 20, "promotion": 20}
+    assert shown["limits"] == {"errors": 100, "slow": 100, "quality": 20, "value": 20, "promotion": 20}
 
 
 @pytest.mark.parametrize("weights", [WORSE, SLOWER, WRONG, CALM, DISCORDANT])

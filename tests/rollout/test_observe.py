@@ -13,6 +13,7 @@ from gateway.journal.record import Entry, Feedback, Place, Prediction, TrafficRe
 from gateway.names import Outcome, Reason, Role
 from gateway.registry.manifest import PredictionSpec
 from gateway.rollout import observe
+from gateway.rollout.evidence import assess
 from gateway.rollout.observe import Observed, Observer, Steps, prediction_reader
 from gateway.rollout.run_times import RunTimes
 
@@ -345,3 +346,37 @@ def test_many_wrong_rows_of_one_canary_answer_are_one_wrong_answer() -> None:
     one = _fold(_canary("a", split=split), Feedback("a", 0, 0)).before
     many = _fold(_canary("a", split=split, rows=3, outputs={"label": [1, 1, 1]}), *rows).before
     assert many.worse_share == one.worse_share > 0
+
+
+def test_values_belong_to_the_answers_that_callers_saw() -> None:
+    """Drawn answers of the split, the first value of each; shadows, pinned answers and reused ids have none."""
+    split = ((2, 5000),)
+    seen = _fold(
+        _champion("a", split=split),
+        _canary("b", split=split, rows=2, outputs={"label": [1, 1]}),
+        _shadow("s"),
+        _canary("p", split=split, reason=Reason.PINNED),
+        _canary("d", split=split),
+        _champion("d", split=split, flags=("duplicate_id",)),
+        *(Feedback(request, 0, None, 3.0) for request in ("a", "b", "s", "p", "d", "unknown")),
+        Feedback("b", 1, None, 9.0),
+        Feedback("a", 0, None, float("inf")),
+    ).before
+    assert (seen.trial_values, seen.trial_value, seen.reference_values, seen.reference_value) == (1, 3.0, 1, 3.0)
+
+
+def test_a_canary_whose_answers_are_worth_less_fails_by_name() -> None:
+    """With both means and counts, and only once per caller with a key."""
+    split = ((2, 5000),)
+
+    def told(**fields: Any) -> Observed:
+        records: list[TrafficRecord] = []
+        for n in range(60):
+            records += [_champion(f"c{n}", split=split, **fields), Feedback(f"c{n}", 0, 1, 10.0 + n % 2)]
+            records += [_canary(f"t{n}", split=split, **fields), Feedback(f"t{n}", 0, 1, 6.0)]
+        return _fold(*records)
+
+    verdict = assess(told().before, Guards())
+    assert (verdict.result, verdict.guard) == ("fail", "value")
+    assert verdict.reason.startswith("value: mean value 6.0 of 60 answers, against 10.5 of 60, higher is better (evid")
+    assert assess(told(keyed=True, bucket=3).before, Guards()).result == "inconclusive"

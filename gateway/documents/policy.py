@@ -91,10 +91,11 @@ class Joining(_Part):
 
 
 class Until(_Part):
-    """When a step ends by counts."""
+    """When a step ends: by counts, and by what labelled pairs show; all that is named must hold."""
 
     requests: Annotated[int, Field(ge=1)] | None = None
     pairs: Annotated[int, Field(ge=1)] | None = None
+    quality: Literal["not_worse", "better"] | None = None
 
 
 class PlanStep(_Part):
@@ -122,6 +123,7 @@ class PlanStep(_Part):
             promote=self.promote,
             until_requests=self.until.requests if self.until else None,
             until_pairs=self.until.pairs if self.until else None,
+            until_quality=self.until.quality if self.until else None,
             at_most_seconds=self.at_most,
         )
 
@@ -134,13 +136,17 @@ class RateGuard(_Part):
 
 
 class QualityGuard(_Part):
-    """Roll back when labelled pairs show the challenger worse, with evidence 1/alpha."""
+    """Roll back when labelled pairs show the challenger worse, with evidence 1/alpha.
+
+    margin: by how much less often right still is `not_worse`, as a share of the rows.
+    """
 
     alpha: Alpha = 0.05
+    margin: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
 class ValueGuard(_Part):
-    """The business value as a guard."""
+    """Roll back when the canary's answers earn less (or more, where `lower` is better), with evidence 1/alpha."""
 
     alpha: Alpha = 0.05
     better: Literal["higher", "lower"] = "higher"
@@ -163,6 +169,9 @@ class GuardSet(_Part):
             slow_ratio=self.slow.ratio,
             slow_alpha=self.slow.alpha,
             quality_alpha=self.quality.alpha,
+            quality_margin=self.quality.margin,
+            value_alpha=self.value.alpha,
+            value_better=self.value.better,
         )
 
 
@@ -202,6 +211,19 @@ class RolloutPolicy(_Part):
         for name, steps in (("steps", self.steps), ("expedited", self.expedited)):
             if not steps or steps[-1].promote is None or any(step.promote for step in steps[:-1]):
                 raise ValueError(f"{name}: the last step, and only the last, must be promote")
+        return self
+
+    @model_validator(mode="after")
+    def _can_show_the_quality_it_asks_for(self) -> Self:
+        for name, steps in (("steps", self.steps), ("expedited", self.expedited)):
+            has_pairs = False
+            for place, step in enumerate(steps):
+                has_pairs = has_pairs or step.shadow is not None
+                wanted = step.until.quality if step.until else None
+                if wanted and not has_pairs:
+                    raise ValueError(f"{name}[{place}].until.quality: put a shadow step before it, pairs show quality")
+                if wanted == "not_worse" and self.guards.quality.margin is None:
+                    raise ValueError(f"{name}[{place}].until.quality: set guards.quality.margin for not_worse")
         return self
 
 

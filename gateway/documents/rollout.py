@@ -36,8 +36,9 @@ ENDED = frozenset({Phase.PROMOTED, Phase.ROLLED_BACK})
 class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One step: exactly one of shadow (share, percent), canary (weight, percent), promote ("auto" or "approve").
 
-    until_requests: canary answers; until_pairs: shadow answers joined to the champion's. None: the step ends when
-    the promotion evidence passes. at_most_seconds: then the policy's `without_evidence` applies.
+    until_requests: canary answers; until_pairs: shadow answers joined to the champion's; until_quality: what labelled
+    pairs must show, "not_worse" or "better". None of them: the step ends when the promotion evidence passes.
+    at_most_seconds: then the policy's `without_evidence` applies.
     """
 
     shadow: float | None = None
@@ -46,16 +47,23 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     until_requests: int | None = None
     until_pairs: int | None = None
     at_most_seconds: float | None = None
+    until_quality: str | None = None
 
 
 class Guards(Struct, frozen=True, kw_only=True):
-    """The guards as the policy had them when the rollout started."""
+    """The guards as the policy had them when the rollout started.
+
+    quality_margin: share of labelled rows by which the challenger may be less often right; None: nobody asked.
+    """
 
     errors_ratio: float = 2.0
     errors_alpha: float = 0.01
     slow_ratio: float = 2.0
     slow_alpha: float = 0.01
     quality_alpha: float = 0.05
+    quality_margin: float | None = None
+    value_alpha: float = 0.05
+    value_better: str = "higher"
 
 
 class Rollout(Struct, frozen=True, kw_only=True):

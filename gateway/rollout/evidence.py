@@ -1,32 +1,35 @@
-"""How strong the evidence is that a challenger harms, or that it does not: e-processes and the verdict over them.
+"""What was counted of two versions, and the verdict over it: pass, fail, or neither.
 
-An e-process starts at 1 and under its null hypothesis its mean never grows, so the chance that it *ever* reaches
-1/alpha is at most alpha (Ville's inequality): looking after every request costs nothing. All sums are logarithms.
-Pure: numbers in, numbers out. Knows neither records nor routes nor time.
-Source: Grünwald, de Heide, Koolen, Safe Testing, 2024; Waudby-Smith and Ramdas, Estimating means of bounded random
-variables by betting, 2024.
+Pure: numbers in, numbers out. Knows neither records nor routes nor time; how evidence grows is `betting`'s business.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
 from gateway.documents.rollout import Guards
+from gateway.rollout.betting import CALM, CEILING, FailureShare, Paired
 
-RULE = "rollout-1"
-"""Version of the rules in this module; every decision names it."""
+__all__ = [
+    "CALM",
+    "PROMOTION",
+    "PROMOTION_RUNS",
+    "RULE",
+    "Compared",
+    "FailureShare",
+    "Paired",
+    "Result",
+    "Tally",
+    "Verdict",
+    "assess",
+    "e_value",
+    "figures",
+]
 
-WORSE = (1.5, 2.0, 3.0, 5.0, 10.0)
-"""Ratios of bad events, challenger to champion, on which the roll-back guards bet."""
-
-CALM = (0.5, 0.8, 1.0)
-"""Ratios on which the promotion evidence bets, against the null that the ratio is at least the guard's."""
-
-DISCORDANT = (0.55, 0.6, 0.67, 0.75, 0.9)
-"""Shares of the pairs with one winner that the better version wins, on which the paired rule bets."""
+RULE = "rollout-2"
+"""Version of the rules in this room; every decision names it."""
 
 PROMOTION = 20.0
 """Evidence at which a step passes."""
@@ -42,85 +45,27 @@ CHAMPION_FAILS = 0.05
 _PAIRED_PART = 0.9
 """Quality is the mean of two e-processes: labelled pairs (this part) and labelled answers of the split (the rest)."""
 
-_CEILING = 690.0
-
-
-def _log_mean(logs: Sequence[float]) -> float:
-    top = max(logs)
-    return top + math.log(sum(math.exp(value - top) for value in logs) / len(logs))
-
-
-class FailureShare:
-    """Whose bad events are they? Each bad event falls to the challenger with the share of traffic it has just then.
-
-    Evidence against "the challenger has at most `null` times the champion's rate"; with alternatives below `null`,
-    evidence against "at least". Only bad events count, each with the weight in force at that moment, so a change of
-    weights, a busy hour or an incident that hits both sides adds nothing.
-    """
-
-    def __init__(self, alternatives: Sequence[float] = WORSE, null: float = 1.0) -> None:
-        self._alternatives = tuple(alternatives)
-        self._null = null
-        self._logs = [0.0] * len(self._alternatives)
-
-    def add(self, is_challenger: bool, weight: float, tolerance: float = 1.0) -> None:
-        """Count one bad event. weight: the challenger's share of the traffic of both, in (0, 1); else nothing is added.
-
-        tolerance: how many times as often as the null says the challenger may have this event.
-        """
-        if not 0.0 < weight < 1.0:
-            return
-        odds = weight / (1.0 - weight) * tolerance
-        expected = _share(odds * self._null)
-        for place, ratio in enumerate(self._alternatives):
-            bet = _share(odds * ratio)
-            factor = bet / expected if is_challenger else (1.0 - bet) / (1.0 - expected)
-            self._logs[place] = min(self._logs[place] + math.log(factor), _CEILING)
-
-    @property
-    def log(self) -> float:
-        """Natural logarithm of the evidence."""
-        return _log_mean(self._logs)
-
-
-def _share(odds: float) -> float:
-    return odds / (1.0 + odds)
-
-
-class Paired:
-    """Which of two versions is right, where both answered the same row and exactly one of them is.
-
-    Evidence against "the loser-to-be wins at least half of these rows".
-    """
-
-    def __init__(self, shares: Sequence[float] = DISCORDANT) -> None:
-        self._gains = [math.log(2.0 * share) for share in shares]
-        self._losses = [math.log(2.0 * (1.0 - share)) for share in shares]
-        self._logs = [0.0] * len(self._gains)
-
-    def add(self, won: bool) -> None:
-        """Count one row with one winner; `won`: it was the version that is claimed to be better."""
-        steps = self._gains if won else self._losses
-        self._logs = [min(log + step, _CEILING) for log, step in zip(self._logs, steps, strict=True)]
-
-    @property
-    def log(self) -> float:
-        """Natural logarithm of the evidence."""
-        return _log_mean(self._logs)
-
 
 class Tally(NamedTuple):
-    """Runs of one version in one role. first_errors: failures among its first 20 runs."""
+    """Runs of one version in one role. first_errors: failures among its first 20 runs.
+
+    waited: runs that never began, because their deadline passed first; not among the requests.
+    """
 
     requests: int = 0
     errors: int = 0
     slow: int = 0
     first_errors: int = 0
+    waited: int = 0
 
     def add(self, failed: bool, slow: bool) -> Tally:
         """The tally with one run more."""
         early = failed and self.requests < FIRST_RUNS
-        return Tally(self.requests + 1, self.errors + failed, self.slow + slow, self.first_errors + early)
+        return Tally(self.requests + 1, self.errors + failed, self.slow + slow, self.first_errors + early, self.waited)
+
+    def add_waited(self) -> Tally:
+        """The tally with one more run that never began."""
+        return self._replace(waited=self.waited + 1)
 
     @property
     def error_rate(self) -> float:
@@ -140,6 +85,9 @@ class Compared:
     trial_won, reference_won: rows among them where exactly one was right (or nearer). disagreements of compared rows.
     latency_ratio: median run time, trial to reference; None until both ran.
     errors, slow, worse_pairs, worse_share, better: against the trial version being harmless (better: being no better).
+    not_worse: against its being right less often by the guard's margin or more.
+    value: against its answers being worth no less. trial_values, reference_values: how many business values there are;
+    trial_value, reference_value: their means.
     calm, calm_shadow: promotion evidence from the split and from the pairs.
     """
 
@@ -161,6 +109,12 @@ class Compared:
     better: float = 0.0
     calm: float = 0.0
     calm_shadow: float = 0.0
+    not_worse: float = 0.0
+    value: float = 0.0
+    trial_values: int = 0
+    reference_values: int = 0
+    trial_value: float | None = None
+    reference_value: float | None = None
 
     @property
     def quality(self) -> float:
@@ -175,12 +129,16 @@ Result = Literal["pass", "fail", "inconclusive"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the evidence says. guard: the one that failed; reason: a sentence with the counts behind it."""
+    """What the evidence says. guard: the one that failed; reason: a sentence with the counts behind it.
+
+    shown: what labelled pairs have proven of the version on trial, out of `not_worse` and `better`.
+    """
 
     result: Result
     reason: str
     guard: str = ""
     evidence: dict[str, Any] = field(default_factory=dict)
+    shown: frozenset[str] = frozenset()
 
 
 def assess(compared: Compared, guards: Guards, on_shadow: bool = False) -> Verdict:
@@ -188,15 +146,24 @@ def assess(compared: Compared, guards: Guards, on_shadow: bool = False) -> Verdi
 
     on_shadow: the step compares pairs, so the promotion evidence is that of the pairs.
     """
-    evidence = figures(compared, guards)
+    result, reason, guard = _judged(compared, guards, on_shadow)
+    return Verdict(result, reason, guard, figures(compared, guards), _shown(compared, guards))
+
+
+def _judged(compared: Compared, guards: Guards, on_shadow: bool) -> tuple[Result, str, str]:
     for guard, reason in _failures(compared, guards):
-        return Verdict("fail", f"{guard}: {reason}", guard, evidence)
+        return "fail", f"{guard}: {reason}", guard
     log, runs = (compared.calm_shadow, compared.pairs) if on_shadow else (compared.calm, compared.trial.requests)
     what = "pairs" if on_shadow else "answers"
     if log >= math.log(PROMOTION) and runs >= PROMOTION_RUNS:
-        return Verdict("pass", f"promotion evidence {e_value(log):g} >= {PROMOTION:g} on {runs} {what}", "", evidence)
+        return "pass", f"promotion evidence {e_value(log):g} >= {PROMOTION:g} on {runs} {what}", ""
     needed = f"needs {PROMOTION:g} and {PROMOTION_RUNS}"
-    return Verdict("inconclusive", f"promotion evidence {e_value(log):g} on {runs} {what}; {needed}", "", evidence)
+    return "inconclusive", f"promotion evidence {e_value(log):g} on {runs} {what}; {needed}", ""
+
+
+def _shown(compared: Compared, guards: Guards) -> frozenset[str]:
+    limit = -math.log(guards.quality_alpha)
+    return frozenset(name for name in ("not_worse", "better") if getattr(compared, name) >= limit)
 
 
 def _failures(compared: Compared, guards: Guards) -> list[tuple[str, str]]:
@@ -215,6 +182,11 @@ def _failures(compared: Compared, guards: Guards) -> list[tuple[str, str]]:
         won = f"of {compared.labelled} labelled pairs it alone was right in {compared.trial_won}"
         lost = f"the other alone in {compared.reference_won}"
         found.append(("quality", f"{won}, {lost} ({_against(compared.quality, guards.quality_alpha)})"))
+    if compared.value >= -math.log(guards.value_alpha):
+        own = f"mean value {compared.trial_value} of {compared.trial_values} answers"
+        other = f"against {compared.reference_value} of {compared.reference_values}"
+        want = f"{guards.value_better} is better"
+        found.append(("value", f"{own}, {other}, {want} ({_against(compared.value, guards.value_alpha)})"))
     return found
 
 
@@ -229,10 +201,10 @@ def _against(log: float, alpha: float) -> str:
 
 def e_value(log: float) -> float:
     """The evidence itself, to four digits."""
-    return float(f"{math.exp(min(log, _CEILING)):.4g}")
+    return float(f"{math.exp(min(log, CEILING)):.4g}")
 
 
-_LOGS = ("errors", "slow", "better", "calm", "calm_shadow", "worse_pairs", "worse_share")
+_LOGS = ("errors", "slow", "better", "not_worse", "value", "calm", "calm_shadow", "worse_pairs", "worse_share")
 
 
 def figures(compared: Compared, guards: Guards) -> dict[str, Any]:
@@ -244,6 +216,7 @@ def figures(compared: Compared, guards: Guards) -> dict[str, Any]:
         "errors": 1 / guards.errors_alpha,
         "slow": 1 / guards.slow_alpha,
         "quality": 1 / guards.quality_alpha,
+        "value": 1 / guards.value_alpha,
         "promotion": PROMOTION,
     }
     return {"rule": RULE, "counts": counts, "values": values, "limits": limits}

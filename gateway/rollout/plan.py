@@ -160,12 +160,15 @@ def _along_the_steps(rollout: Rollout, observed: Observed, now: float, verdict: 
 
 def _done(step: Step, counts: Steps, verdict: Verdict) -> str:
     """Why the step is over; empty: it is not. Counts of the plan, or else the promotion evidence."""
-    if step.until_requests is None and step.until_pairs is None:
+    if step.until_quality is not None and step.until_quality not in verdict.shown:
+        return ""
+    if step.until_requests is None and step.until_pairs is None and step.until_quality is None:
         runs = counts.pairs if step.shadow is not None else counts.canary
         return verdict.reason if verdict.result == "pass" and runs >= PROMOTION_RUNS else ""
     if counts.canary < (step.until_requests or 0) or counts.pairs < (step.until_pairs or 0):
         return ""
-    return f"step ended on counts ({counts.pairs} pairs, {counts.canary} canary answers), no guard failed"
+    shown = f", quality {step.until_quality}" if step.until_quality else ""
+    return f"step ended on counts ({counts.pairs} pairs, {counts.canary} canary answers){shown}, no guard failed"
 
 
 def _after_promotion(rollout: Rollout, observed: Observed, route: Route, verdict: Verdict) -> Action:

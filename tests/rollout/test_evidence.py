@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.documents.rollout import Guards
-from gateway.rollout.evidence import CALM, Compared, FailureShare, Paired, Tally, assess, e_value, figures
+from gateway.rollout.betting import CALM, DISCORDANT, SLOWER, WORSE, WRONG, FailureShare, Mean, Paired, Slowness
+from gateway.rollout.evidence import Compared, Tally, assess, e_value, figures
 
 GUARDS = Guards()
 
@@ -17,7 +18,7 @@ def test_one_failure_of_a_small_canary_gives_the_mean_of_its_likelihood_ratios()
     """The formula itself, worked out by hand for a weight of one half."""
     share = FailureShare()
     share.add(True, 0.5)
-    by_hand = sum(2 * ratio / (1 + ratio) for ratio in (1.5, 2, 3, 5, 10)) / 5
+    by_hand = sum(part * 2 * ratio / (1 + ratio) for ratio, part in WORSE.items())
     assert math.exp(share.log) == pytest.approx(by_hand)
 
 
@@ -81,7 +82,7 @@ def test_pairs_with_one_winner_decide() -> None:
     paired = Paired()
     for won in (True, True, False):
         paired.add(won)
-    by_hand = sum(2 * q * 2 * q * 2 * (1 - q) for q in (0.55, 0.6, 0.67, 0.75, 0.9)) / 5
+    by_hand = sum(part * 2 * q * 2 * q * 2 * (1 - q) for q, part in DISCORDANT.items())
     assert math.exp(paired.log) == pytest.approx(by_hand)
 
 
@@ -139,6 +140,55 @@ def test_a_guard_outweighs_promotion_evidence() -> None:
 def test_figures_hold_everything_a_verdict_rests_on() -> None:
     """Decisions are recomputed from them."""
     shown = figures(Compared(trial=Tally(3, 1, 0, 1), errors=1.0), GUARDS)
-    assert shown["counts"]["trial"] == {"requests": 3, "errors": 1, "slow": 0, "first_errors": 1}
+    assert shown["counts"]["trial"] == {"requests": 3, "errors": 1, "slow": 0, "first_errors": 1, "waited": 0}
     assert shown["values"]["errors"] == e_value(1.0) == 2.718
-    assert shown["limits"] == {"errors": 100, "slow": 100, "quality": 20, "promotion": 20}
+    assert shown["limits"] == {"errors": 100, "slow": 100, "quality": 20, "value": 20, "promotion": 20}
+
+
+@pytest.mark.parametrize("weights", [WORSE, SLOWER, WRONG, CALM, DISCORDANT])
+def test_the_parts_of_a_bet_are_one_whole(weights: dict[float, float]) -> None:
+    """A mean of e-processes is one only when its weights add up to 1."""
+    assert sum(weights.values()) == pytest.approx(1.0)
+
+
+def test_what_reached_its_limit_stays_there() -> None:
+    """Whoever looks an hour later must come to the same verdict; below the limit the present value is shown."""
+    share, slowness = FailureShare(), Slowness(SLOWER)
+    for process in (share, slowness.level):
+        for _ in range(6):
+            process.add(True, 0.05)
+        for _ in range(60):
+            process.add(False, 0.05)
+    assert share.log < math.log(100) < share.latched(0.01) == share.peak
+    assert share.latched(1e-9) == share.log
+    assert slowness.log < math.log(100) < slowness.latched(0.01)
+
+
+def test_a_rare_but_bad_slowness_is_seen_by_the_tail() -> None:
+    """One run in twenty five hundred times as slow moves no 90th percentile."""
+    slowness = Slowness(SLOWER)
+    for number in range(400):
+        slowness.level.add(number % 20 == 0, 0.05)
+        if number % 10 == 0:
+            slowness.tail.add(number % 30 != 0, 0.05)
+    assert slowness.level.log < 0
+    assert slowness.latched(0.01) > math.log(100)
+
+
+def test_a_mean_above_its_limit_is_found_and_one_at_it_is_a_fair_bet() -> None:
+    """The formula for one number, and what two numbers around the limit give on average."""
+    mean = Mean(limit=-0.2, lowest=-1.0)
+    mean.add(1.0)
+    by_hand = sum(0.2 * (1 + stake / 0.8 * 1.2) for stake in (0.05, 0.1, 0.2, 0.4, 0.8))
+    assert math.exp(mean.log) == pytest.approx(by_hand)
+    low, high = Mean(0.3, 0.0), Mean(0.3, 0.0)
+    low.add(0.0)
+    high.add(1.0)
+    assert 0.7 * math.exp(low.log) + 0.3 * math.exp(high.log) == pytest.approx(1.0)
+
+
+def test_a_verdict_says_what_pairs_have_shown() -> None:
+    """A step may ask for it; without a margin nobody can be not worse."""
+    enough = math.log(20.1)
+    assert assess(Compared(better=enough, not_worse=1.0), GUARDS).shown == {"better"}
+    assert assess(Compared(not_worse=enough), GUARDS).shown == {"not_worse"}

@@ -258,3 +258,25 @@ def test_publish_says_what_happens_next(
     assert text.startswith(str(manifest.version))
     assert said in text
     assert ModelName("m") in text
+
+
+@pytest.mark.parametrize(
+    ("wanted", "better", "not_worse", "act"),
+    [
+        ("better", 3.5, 9.0, Act.CANARY),
+        ("better", 2.5, 9.0, Act.NOTHING),
+        ("not_worse", 0.0, 3.5, Act.CANARY),
+        ("not_worse", 0.0, 2.5, Act.NOTHING),
+    ],
+)
+def test_a_step_may_ask_for_quality(wanted: str, better: float, not_worse: float, act: Act) -> None:
+    """Then counts alone do not end it, and no promotion evidence is asked besides."""
+    compared = Compared(better=better, not_worse=not_worse)
+    counted = Observed(before=compared, by_revision=((7, Steps(pairs=10)),))
+    step = Step(shadow=100.0, until_quality=wanted)
+    alone = replace(SHADOW, steps=(step, *SHADOW.steps[1:]))
+    both = replace(SHADOW, steps=(replace(step, until_pairs=11), *SHADOW.steps[1:]))
+    assert plan(alone, counted, SHADOWED, 7, 0).act is act
+    assert plan(both, counted, SHADOWED, 7, 0).act is Act.NOTHING
+    if act is Act.CANARY:
+        assert f"quality {wanted}" in plan(alone, counted, SHADOWED, 7, 0).reason

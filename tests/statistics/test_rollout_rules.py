@@ -120,9 +120,9 @@ def test_labelled_pairs_reject_a_worse_version_within_a_thousand() -> None:
     """90 -> 88 % accuracy at 6 % discordance; equal versions stay."""
     rng = np.random.default_rng(7)
     worse = [_pairs_until_rejected(rng, 0.04, 0.02, 10_000) for _ in range(80)]
-    equal = [_pairs_until_rejected(rng, 0.03, 0.03, 5_000) for _ in range(80)]
-    assert _median(worse) <= 1_300
-    assert _share(equal) <= 0.06
+    equal = [_pairs_until_rejected(rng, 0.03, 0.03, 5_000) for _ in range(240)]
+    assert _median(worse) <= 1_100
+    assert _share(equal) <= 0.05
 
 
 _ROLLOUT = Rollout(
@@ -158,7 +158,7 @@ def _verdict_on_run_times(rng: np.random.Generator, factor: float) -> str:
 
 
 def test_equal_run_times_are_no_evidence_and_longer_ones_are() -> None:
-    """Slow is measured against the champion's own p95, the same for both."""
-    rng = np.random.default_rng(11)
+    """Slow is measured against the champion's own p90, the same for both."""
+    rng = np.random.default_rng(13)
     assert [_verdict_on_run_times(rng, 1.0) for _ in range(8)] == [""] * 8
     assert [_verdict_on_run_times(rng, 1.5) for _ in range(5)] == ["slow"] * 5

@@ -27,8 +27,8 @@ from gateway.names import ModelName, Revision, VersionId
 from gateway.registry.registry import Registry
 from gateway.rollout.change import Changed, RouteWriter
 from gateway.rollout.evidence import RULE, Verdict
-from gateway.rollout.plan import MOVES_ROUTE, Act, Action, next_rollout, next_route
 from gateway.rollout.present import Present, find, read_present, read_rollout
+from gateway.rollout.transition import MOVES_ROUTE, Act, Action, next_rollout, next_route
 
 T = TypeVar("T")
 

@@ -25,11 +25,13 @@ from gateway.journal.journal import Offset, TrafficJournal
 from gateway.names import ModelName, Role, VersionId
 from gateway.registry.manifest import Manifest
 from gateway.registry.registry import Registry
+from gateway.rollout.eligibility import choose, plan_name
 from gateway.rollout.evidence import Verdict
 from gateway.rollout.observe import Observer, prediction_reader
 from gateway.rollout.operation import Operations
-from gateway.rollout.plan import Act, Action, choose, plan, plan_name
+from gateway.rollout.plan import plan
 from gateway.rollout.present import Present
+from gateway.rollout.transition import Act, Action
 
 ACTOR = "rollout"
 """How the controller signs its audit entries."""

@@ -26,8 +26,9 @@ from gateway.names import ModelName, Revision, VersionId
 from gateway.registry.registry import Registry
 from gateway.rollout.apply import Rollouts, audit_entry
 from gateway.rollout.change import Changed, RouteWriter
-from gateway.rollout.plan import Act, Action, enter, next_rollout
+from gateway.rollout.plan import enter
 from gateway.rollout.present import Present, find
+from gateway.rollout.transition import Act, Action, next_rollout
 
 
 class Operations:

@@ -14,19 +14,11 @@ from gateway.documents.route import Canary, Route, Shadow, with_shadow, with_wei
 from gateway.errors import InvalidConfig, NotAllowed
 from gateway.names import ModelName
 from gateway.registry.manifest import GateReport, Lineage, Manifest
+from gateway.rollout.eligibility import choose, eligible, next_step
 from gateway.rollout.evidence import Compared, Tally
 from gateway.rollout.observe import Observed, Steps
-from gateway.rollout.plan import (
-    TRANSITIONS,
-    Act,
-    Action,
-    choose,
-    eligible,
-    next_rollout,
-    next_route,
-    next_step,
-    plan,
-)
+from gateway.rollout.plan import plan
+from gateway.rollout.transition import TRANSITIONS, Act, Action, next_rollout, next_route
 
 ROUTE = Route(champion=1, salt="s")
 SHADOWED = with_shadow(ROUTE, 2, 100)

@@ -65,6 +65,7 @@ class Rollout(Struct, frozen=True, kw_only=True):
     written: revision of the route that the controller wrote last; another revision with other weights means that a
     person moved it. number: 1 for the model's first rollout, then one more each. pending: revision of the route that
     the present phase is being written over, 0 once it is written: a controller that died in between goes on there.
+    since: when the phase was decided; step_since: when every live serving process had acknowledged the step's route.
     """
 
     model: str

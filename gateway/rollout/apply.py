@@ -28,7 +28,7 @@ from gateway.registry.registry import Registry
 from gateway.rollout.change import Changed, RouteWriter
 from gateway.rollout.evidence import RULE, Verdict
 from gateway.rollout.present import Present, find, read_present, read_rollout
-from gateway.rollout.transition import MOVES_ROUTE, Act, Action, next_rollout, next_route
+from gateway.rollout.transition import MOVES_ROUTE, STEPS, Act, Action, next_rollout, next_route
 
 T = TypeVar("T")
 
@@ -81,11 +81,11 @@ class Rollouts:
         assert rollout is not None
         assert route is not None
         after = next_rollout(rollout, action, self._clock.now(), present.revision)
+        if action.act is Act.ADOPT:
+            return await self._adopt(present, after, actor)
         if action.act not in MOVES_ROUTE:
-            audit = None if action.act is Act.ADOPT else audit_entry(actor, action.act, _id(after), after.reason)
-            await self.put(present, after, audit)
-            act = act_of(after) if action.act is Act.ADOPT else action.act
-            self.record(after, act, after.reason, {"by": actor})
+            await self.put(present, after, audit_entry(actor, action.act, _id(after), after.reason))
+            self.record(after, action.act, after.reason, {"by": actor})
             return after
         act = act_of(after) if action.act is Act.WRITE else action.act
         announced = present.rollout_revision
@@ -101,7 +101,7 @@ class Rollouts:
             return await self._give_up(present, announced, Act.PAUSE, str(error), actor)
         except RevisionConflict:
             return await self._finished_by_another(present.model, after)
-        written = replace(after, pending=0, written=done.revision)
+        written = self._begun(replace(after, pending=0, written=done.revision), act)
         # The record comes first: a process that dies here writes it once more, with the same id.
         self.record(written, act, written.reason, {"by": actor, "accepted": done.accepted})
         try:
@@ -111,6 +111,19 @@ class Rollouts:
         if act in _ENDS:
             metrics.rollouts.labels(present.model, written.phase).inc()
         return written
+
+    async def _adopt(self, present: Present, after: Rollout, actor: str) -> Rollout:
+        """Confirm a change that reached the route while nobody was there to say so."""
+        act = act_of(after)
+        await self._writer.acknowledged(present.model, present.revision)
+        after = self._begun(after, act)
+        await self.put(present, after, None)
+        self.record(after, act, after.reason, {"by": actor})
+        return after
+
+    def _begun(self, written: Rollout, act: Act) -> Rollout:
+        """The clock of a step starts when the serving processes have said that they serve it, not when it is asked."""
+        return replace(written, step_since=self._clock.now()) if act in STEPS else written
 
     async def _finished_by_another(self, model: ModelName, announced: Rollout) -> Rollout:
         """The announced change, when another process saw it and carried it out first. Else RevisionConflict."""

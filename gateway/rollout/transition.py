@@ -1,7 +1,6 @@
 """Every transition of a rollout, and what an action makes of its document and of the route. Decides nothing.
 
-next_rollout(rollout, action, now, revision) -> Rollout    the document after it
-next_route(rollout, route, salt) -> Route                  the route that its phase asks for
+`next_rollout` gives the document after an action, `next_route` the route that the phase of a rollout asks for.
 """
 
 from __future__ import annotations

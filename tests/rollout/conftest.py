@@ -258,16 +258,20 @@ class World:
             await asyncio.sleep(0)
         raise AssertionError("it never came to that")
 
-    async def serving_process(self, gateway: str, refuses: str = "") -> None:
-        """A serving process for ever: prepares what is proposed (or refuses it) and picks routes up."""
+    async def serving_process(self, gateway: str, refuses: str = "", late_seconds: float = 0.0) -> None:
+        """A serving process for ever: prepares what is proposed (or refuses it) and picks routes up, some time late."""
+        shown, seen = self.revision, self.clock.now()
         prepared = refused = ""
         while True:
             proposal = self.config.documents.get(proposal_name(MODEL))
             if proposal is not None:
                 asked = msgspec.json.decode(proposal.body, type=Proposal).id
                 prepared, refused = ("", asked) if refuses else (asked, "")
-            revision = self.config.documents[route_name(MODEL)].revision if self.config.documents else 0
-            await self.renew(gateway, revision=revision, prepared=prepared, refused=refused, reason=refuses)
+            if self.revision != shown and self.clock.now() - seen >= late_seconds:
+                shown = self.revision
+            if self.revision == shown:
+                seen = self.clock.now()
+            await self.renew(gateway, revision=shown, prepared=prepared, refused=refused, reason=refuses)
             await asyncio.sleep(0)
 
 

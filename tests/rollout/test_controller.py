@@ -483,3 +483,30 @@ async def test_a_decision_holds_what_is_needed_to_compute_it_again(world: World)
     assert decision.evidence["values"]["errors"] == 1.0
     stretch = await world.traffic.read(Offset(bytes.fromhex(decision.evidence["from"])), 1000)
     assert (len(stretch.entries), stretch.offset.hex()) == (40, decision.evidence["until"])
+
+
+async def test_the_clock_of_a_step_starts_when_its_route_is_acknowledged(world: World) -> None:
+    """A process that takes its time must not eat up the time limit of the step."""
+    await world.operations.start_rollout(MODEL, 2, "steps", "a test", "ada")
+    process = asyncio.create_task(world.serving_process("g1", late_seconds=6.0))
+    announced = world.clock.now()
+    await world.settle()
+    process.cancel()
+    assert world.is_in(Phase.SHADOW)
+    assert world.rollout.since - announced < 1.0
+    assert world.rollout.step_since - world.rollout.since >= 6.0
+
+
+async def test_a_change_that_another_process_confirms_is_acknowledged_first(world: World) -> None:
+    """The one who wrote the route died: whoever goes on asks the serving processes as well."""
+    await world.operations.start_rollout(MODEL, 2, "steps", "a test", "ada")
+    process = asyncio.create_task(world.serving_process("g1", late_seconds=6.0))
+    world.config.dies_after = route_name(MODEL)
+    with pytest.raises(KeyboardInterrupt):
+        await world.settle()
+    died = world.clock.now()
+    world.restart()
+    await world.settle()
+    process.cancel()
+    assert (world.rollout.phase, world.rollout.pending) == (Phase.SHADOW, 0)
+    assert world.rollout.step_since - died >= 5.0

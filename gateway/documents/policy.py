@@ -98,12 +98,13 @@ class Until(_Part):
 
 
 class PlanStep(_Part):
-    """One step of a rollout plan: shadow, canary or promote."""
+    """One step of a rollout plan: shadow, canary or promote. hold: it lasts at least so long; at_most: its limit."""
 
     shadow: Annotated[float, Field(gt=0, le=100)] | None = None
     canary: Annotated[float, Field(gt=0, le=100)] | None = None
     promote: Literal["auto", "approve"] | None = None
     until: Until | None = None
+    hold: Seconds | None = None
     at_most: Seconds | None = None
 
     @model_validator(mode="after")
@@ -123,6 +124,7 @@ class PlanStep(_Part):
             until_requests=self.until.requests if self.until else None,
             until_pairs=self.until.pairs if self.until else None,
             at_most_seconds=self.at_most,
+            hold_seconds=self.hold,
         )
 
 
@@ -192,6 +194,7 @@ class RolloutPolicy(_Part):
         {"canary": 50, "until": {"requests": 50}},
         {"promote": "auto"},
     )
+    blue_green: tuple[PlanStep, ...] = _plan({"promote": "auto"})
     guards: GuardSet = GuardSet()
     after_promotion: AfterPromotion = AfterPromotion()
     without_evidence: Literal["hold", "roll_back"] = "hold"
@@ -199,7 +202,8 @@ class RolloutPolicy(_Part):
 
     @model_validator(mode="after")
     def _ends_with_promote(self) -> Self:
-        for name, steps in (("steps", self.steps), ("expedited", self.expedited)):
+        for name in ("steps", "expedited", "blue_green"):
+            steps = getattr(self, name)
             if not steps or steps[-1].promote is None or any(step.promote for step in steps[:-1]):
                 raise ValueError(f"{name}: the last step, and only the last, must be promote")
         return self

@@ -36,8 +36,9 @@ ENDED = frozenset({Phase.PROMOTED, Phase.ROLLED_BACK})
 class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One step: exactly one of shadow (share, percent), canary (weight, percent), promote ("auto" or "approve").
 
-    until_requests: canary answers; until_pairs: shadow answers joined to the champion's. None: the step ends when
-    the promotion evidence passes. at_most_seconds: then the policy's `without_evidence` applies.
+    hold_seconds: the step lasts at least so long, whatever the evidence. until_requests: canary answers; until_pairs:
+    shadow answers joined to the champion's. None: the step ends when the promotion evidence passes. at_most_seconds:
+    then the policy's `without_evidence` applies; a step that waits for a person is rolled back.
     """
 
     shadow: float | None = None
@@ -46,6 +47,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     until_requests: int | None = None
     until_pairs: int | None = None
     at_most_seconds: float | None = None
+    hold_seconds: float | None = None
 
 
 class Guards(Struct, frozen=True, kw_only=True):
@@ -71,7 +73,7 @@ class Rollout(Struct, frozen=True, kw_only=True):
     model: str
     version: int
     champion: int
-    plan: str  # "steps" | "expedited"
+    plan: str  # "steps" | "expedited" | "blue_green"
     steps: tuple[Step, ...]
     phase: Phase
     reason: str

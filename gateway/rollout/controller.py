@@ -20,7 +20,7 @@ from gateway import metrics
 from gateway.clock import Clock
 from gateway.documents.rollout import Phase, Rollout
 from gateway.documents.store import ConfigStore
-from gateway.errors import GatewayError, NotAllowed, RevisionConflict
+from gateway.errors import GatewayError, InvalidConfig, NotAllowed, RevisionConflict
 from gateway.journal.journal import Offset, TrafficJournal
 from gateway.names import ModelName, Role, VersionId
 from gateway.registry.manifest import Manifest
@@ -277,7 +277,7 @@ class RolloutController:
             known.woken.clear()
             try:
                 delay = await self.reconcile(model, only_traffic)
-            except NotAllowed as error:
+            except (InvalidConfig, NotAllowed) as error:
                 _logger.info("rollout of %s: %s", model, error)
                 delay = RETRY_SECONDS
             except Exception:  # one model's trouble must not end the care for it, nor for the others

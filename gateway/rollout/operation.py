@@ -15,7 +15,6 @@ from msgspec.structs import replace
 
 from gateway.clock import Clock
 from gateway.documents.lease import Condition
-from gateway.documents.policy import PlanStep, Policy
 from gateway.documents.rollout import Freeze, Phase, Rollout
 from gateway.documents.route import Route, changed, restored, with_weights
 from gateway.documents.store import ABSENT, ConfigStore, freeze_name
@@ -28,6 +27,7 @@ from gateway.rollout.apply import Rollouts, audit_entry
 from gateway.rollout.change import Changed, RouteWriter
 from gateway.rollout.plan import enter
 from gateway.rollout.present import Present, find
+from gateway.rollout.start import check_start, check_version, new_rollout
 from gateway.rollout.transition import Act, Action, next_rollout
 
 
@@ -58,7 +58,7 @@ class Operations:
         present = await self.rollouts.present(model)
         if present.route is not None:
             raise NotAllowed(f"{model} has the champion {present.route.champion}: start a rollout of {version} instead")
-        self._check_version(present, version)
+        check_version(present, version)
         route = Route(champion=version, salt=self._draw_salt())
         audit = audit_entry(actor, "introduce", f"{model}@{version}", reason, None, route)
         return await self._writer.change(model, ABSENT, route, audit)
@@ -72,14 +72,13 @@ class Operations:
 
         async def act() -> Rollout:
             present = await self.rollouts.present(model)
-            self._check_start(present, version)
+            check_start(present, version)
+            rollout = new_rollout(present, version, plan, reason, actor, self._clock.now())
             if present.route is None:
                 done = await self.introduce(model, version, reason, actor)
-                rollout = self._new_rollout(present, version, plan, reason, actor, b"")
                 rollout = replace(rollout, phase=Phase.PROMOTED, written=done.revision, weight=100.0)
                 return await self.rollouts.put(present, rollout, None)
-            rollout = self._new_rollout(present, version, plan, reason, actor, await self._traffic.end())
-            rollout = replace(rollout, champion=present.route.champion, written=present.revision)
+            rollout = replace(rollout, offset=(await self._traffic.end()).hex())
             await self.rollouts.put(present, rollout, audit_entry(actor, Act.START, f"{model}@{version}", reason))
             self.rollouts.record(rollout, Act.START, reason, {"by": actor})
             return rollout
@@ -170,7 +169,7 @@ class Operations:
                 if not (math.isfinite(weight) and 0 <= weight <= 100):
                     raise InvalidConfig(f"weights: {weight:g} for version {number} is not between 0 and 100")
                 if weight > 0:
-                    self._check_version(present, number)
+                    check_version(present, number)
             route = with_weights(present.route, {number: round(weight, 2) for number, weight in weights.items()})
             return await self._move(present, route, "weights", reason, actor)
 
@@ -183,7 +182,7 @@ class Operations:
             raise RevisionConflict(f"routes/{model}", expected, present.revision)
         before = present.route
         for number in route.versions - (before.versions if before else frozenset()):
-            self._check_version(present, number)
+            check_version(present, number)
         if before is None:
             fresh = changed(route, salt=route.salt or self._draw_salt())
             audit = audit_entry(actor, "route", f"{model}@{route.champion}", reason, None, fresh)
@@ -265,52 +264,6 @@ class Operations:
             raise NotAllowed(f"{model}@{rollout.version} is promoted already; roll back to restore the last champion")
         return present, rollout
 
-    def _check_version(self, present: Present, number: int) -> None:
-        if number not in present.manifests:
-            raise VersionNotFound(f"there is no version {present.model}@{number}")
-        condition = present.condition(number)
-        if condition.quarantined:
-            raise NotAllowed(
-                f"{present.model}@{number} is quarantined ({condition.reason}); "
-                f"lift it with: gateway versions {present.model} --release {number}"
-            )
-
-    def _check_start(self, present: Present, version: int) -> None:
-        self._check_version(present, version)
-        model, rollout = present.model, present.rollout
-        if present.freeze.frozen:
-            raise NotAllowed(f"{model} is frozen ({present.freeze.reason}): unfreeze it, or set weights by hand")
-        if present.route is not None and present.route.champion == version:
-            raise NotAllowed(f"{model}@{version} is the champion already")
-        if rollout is not None and rollout.is_live:
-            what = "still guarded after its promotion" if rollout.guarding else rollout.phase
-            raise NotAllowed(f"{model}@{rollout.version} is under way ({what}): roll it back or let it end first")
-
-    def _new_rollout(
-        self, present: Present, version: int, plan: str, reason: str, actor: str, offset: bytes
-    ) -> Rollout:
-        now = self._clock.now()
-        policy = present.policy
-        return Rollout(
-            model=present.model,
-            version=version,
-            champion=version,
-            plan=plan,
-            steps=tuple(step.step for step in steps_of(policy, plan)),
-            phase=Phase.WAITING,
-            reason=reason,
-            number=present.rollout.number + 1 if present.rollout else 1,
-            since=now,
-            started=now,
-            step_since=now,
-            offset=offset.hex(),
-            guards=policy.rollout.guards.guards,
-            after_promotion_requests=policy.rollout.after_promotion.requests,
-            without_evidence=policy.rollout.without_evidence,
-            answers=present.manifests[version].lineage.alert,
-            actor=actor,
-        )
-
     async def _set_freeze(self, model: ModelName, freeze: Freeze) -> Freeze:
         name = freeze_name(model)
         action = "freeze" if freeze.frozen else "unfreeze"
@@ -322,16 +275,3 @@ class Operations:
             return freeze
 
         return await self.rollouts.until_first(act)
-
-
-def steps_of(policy: Policy, plan: str) -> tuple[PlanStep, ...]:
-    """The policy's steps of a plan. Raises InvalidConfig for another name, or for a step that could never end."""
-    if plan not in {"steps", "expedited"}:
-        raise InvalidConfig(f"plan: {plan!r} is not a plan; write steps or expedited")
-    steps = policy.rollout.steps if plan == "steps" else policy.rollout.expedited
-    for place, step in enumerate(steps):
-        until = step.until
-        if until is not None and ((step.canary and until.pairs) or (step.shadow and until.requests)):
-            counted = "requests" if step.canary else "pairs"
-            raise InvalidConfig(f"rollout.{plan}[{place}].until: this step counts {counted} only, it would never end")
-    return steps

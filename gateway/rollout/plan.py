@@ -53,7 +53,7 @@ def plan(
     if moved:
         return Action(Act.PAUSE, moved, rollout.step, verdict)
     if rollout.phase is Phase.APPROVING:
-        return Action(Act.NOTHING, rollout.reason, rollout.step, verdict)
+        return _awaited(rollout, now, verdict)
     return _along_the_steps(rollout, observed, now, verdict)
 
 
@@ -79,14 +79,29 @@ def _along_the_steps(rollout: Rollout, observed: Observed, now: float, verdict: 
         return enter(rollout, 0, rollout.reason, verdict)
     step = step_of(rollout)
     done = _done(step, observed.since(rollout.written), verdict)
+    left = (step.hold_seconds or 0.0) - (now - rollout.step_since)
+    if done and left > 0:
+        return Action(Act.NOTHING, f"{done}; the step holds for {step.hold_seconds:g} s", rollout.step, verdict)
     if done:
         return enter(rollout, rollout.step + 1, done, verdict)
-    is_late = step.at_most_seconds is not None and now - rollout.step_since > step.at_most_seconds
-    if is_late and rollout.phase is not Phase.HELD:
+    if _is_late(rollout, now) and rollout.phase is not Phase.HELD:
         missing = f"not enough evidence within {step.at_most_seconds:g} s: {verdict.reason}"
         act = Act.ROLL_BACK if rollout.without_evidence == "roll_back" else Act.HOLD
         return Action(act, missing, rollout.step, verdict)
     return Action(Act.NOTHING, verdict.reason, rollout.step, verdict)
+
+
+def _is_late(rollout: Rollout, now: float) -> bool:
+    limit = step_of(rollout).at_most_seconds
+    return limit is not None and now - rollout.step_since > limit
+
+
+def _awaited(rollout: Rollout, now: float, verdict: Verdict) -> Action:
+    """Until a person says yes; who does not within the step's time means no."""
+    if _is_late(rollout, now):
+        limit = step_of(rollout).at_most_seconds
+        return Action(Act.ROLL_BACK, f"nobody said yes within {limit:g} s", rollout.step, verdict)
+    return Action(Act.NOTHING, rollout.reason, rollout.step, verdict)
 
 
 def _done(step: Step, counts: Steps, verdict: Verdict) -> str:

@@ -510,3 +510,28 @@ async def test_a_change_that_another_process_confirms_is_acknowledged_first(worl
     process.cancel()
     assert (world.rollout.phase, world.rollout.pending) == (Phase.SHADOW, 0)
     assert world.rollout.step_since - died >= 5.0
+
+
+async def test_a_step_holds_as_long_as_the_policy_says(world: World) -> None:
+    """Enough evidence in a quiet minute is not enough: a day has other hours."""
+    await world.set_policy(steps=[{"shadow": 100, "until": {"pairs": 20}, "hold": "10m"}, {"promote": "auto"}])
+    await _start(world)
+    world.serve_pairs(40)
+    await world.settle()
+    assert world.is_in(Phase.SHADOW)
+    world.clock.advance(601)
+    await world.settle()
+    assert world.is_in(Phase.PROMOTED)
+
+
+async def test_an_approval_has_a_deadline(world: World) -> None:
+    """`promote: approve, at_most`: no answer is no."""
+    steps = [{"shadow": 100, "until": {"pairs": 20}}, {"promote": "approve", "at_most": "2d"}]
+    await world.set_policy(steps=steps)
+    await _start(world)
+    world.serve_pairs(20)
+    await world.settle()
+    assert world.is_in(Phase.APPROVING)
+    world.clock.advance(2 * 86_400 + 1)
+    await world.settle()
+    assert (world.rollout.phase, world.rollout.reason) == (Phase.ROLLED_BACK, "nobody said yes within 172800 s")

@@ -14,7 +14,7 @@ from gateway.documents.store import condition_name
 from gateway.errors import InvalidConfig, NotAllowed, RevisionConflict, VersionNotFound
 from gateway.names import Revision, VersionId
 from gateway.rollout.change import Changed
-from gateway.rollout.operation import steps_of
+from gateway.rollout.start import steps_of
 from tests.rollout.conftest import MODEL, World
 
 
@@ -44,7 +44,7 @@ async def test_what_can_not_be_started_is_refused_with_its_reason(world: World) 
         await start(MODEL, 9, "steps", "", "ada")
     with pytest.raises(NotAllowed, match="champion already"):
         await start(MODEL, 1, "steps", "", "ada")
-    with pytest.raises(InvalidConfig, match="write steps or expedited"):
+    with pytest.raises(InvalidConfig, match="write steps, expedited or blue_green"):
         await start(MODEL, 2, "fast", "", "ada")
     world.publish(3)
     await _quarantine(world, 3)

@@ -152,7 +152,7 @@ def policy_call(model: str, policy: Mapping[str, Json], etag: str, reason: str =
 
 
 def rollout_call(model: str, version: int, plan: str = "steps", reason: str = "") -> Call:
-    """Start a rollout. plan: steps | expedited."""
+    """Start a rollout. plan: steps | expedited | blue_green."""
     return Call("POST", model_path(model, "/rollout"), {"version": version, "plan": plan, "reason": reason})
 
 

@@ -32,7 +32,7 @@ def show_rollout(
 def start(
     model: Model,
     version: Annotated[int, typer.Argument(help="number of the version", show_default=False)],
-    plan: Annotated[str, typer.Option(help="steps or expedited")] = "steps",
+    plan: Annotated[str, typer.Option(help="steps, expedited or blue_green")] = "steps",
     reason: Reason = "",
     url: Url = None,
     token: Token = None,

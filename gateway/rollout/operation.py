@@ -64,7 +64,7 @@ class Operations:
         return await self._writer.change(model, ABSENT, route, audit)
 
     async def start_rollout(self, model: ModelName, version: int, plan: str, reason: str, actor: str) -> Rollout:
-        """Begin a rollout on the plan `steps` or `expedited`; it waits until the controller takes its first step.
+        """Begin a rollout on a plan of the policy; it waits until the controller takes its first step.
 
         A model without a champion takes the version into service at once.
         Raises VersionNotFound, NotAllowed, InvalidConfig.

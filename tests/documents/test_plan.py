@@ -40,7 +40,8 @@ def test_a_plan_that_can_never_end_is_named_by_its_key(steps: list[Any], key: st
 
 def test_a_file_names_line_and_column() -> None:
     """As for every other key."""
-    text = "model: m\nrollout:\n  steps:\n    - {shadow: 9}\n    - {canary: 5, hold: 2h, at_most: 1h}\n    - {promote: auto}\n"
+    steps = "    - {shadow: 9}\n    - {canary: 5, hold: 2h, at_most: 1h}\n    - {promote: auto}\n"
+    text = "model: m\nrollout:\n  steps:\n" + steps
     with pytest.raises(InvalidConfig, match=r"m.yaml:5:19: rollout.steps.1.hold: lasts longer than at_most"):
         parse_policy(text, "m.yaml")
 

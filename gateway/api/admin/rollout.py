@@ -17,7 +17,7 @@ from gateway.errors import DocumentNotFound
 
 
 class StartBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Which version, on which plan, and why. plan: steps | expedited."""
+    """Which version, on which plan, and why. plan: steps | expedited | blue_green."""
 
     version: int
     plan: str = "steps"

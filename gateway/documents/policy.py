@@ -199,6 +199,7 @@ class RolloutPolicy(_Part):
     after_promotion: AfterPromotion = AfterPromotion()
     without_evidence: Literal["hold", "roll_back"] = "hold"
     previous_kept: Seconds = 86400.0
+    rollback_window: Seconds = 86400.0
 
     @model_validator(mode="after")
     def _ends_with_promote(self) -> Self:

@@ -116,6 +116,8 @@ class Rollouts:
         """Confirm a change that reached the route while nobody was there to say so."""
         act = act_of(after)
         await self._writer.acknowledged(present.model, present.revision)
+        if act is Act.PROMOTE and after.champion != after.version:
+            await self.mark_replaced(VersionId(present.model, after.champion))
         after = self._begun(after, act)
         await self.put(present, after, None)
         self.record(after, act, after.reason, {"by": actor})
@@ -159,7 +161,10 @@ class Rollouts:
         wanted = next_route(after, route, self._draw_salt())
         name = "promoted_on_gate" if act is Act.PROMOTE and after.plan == "expedited" else act
         audit = audit_entry(actor, name, _id(after), after.reason, route, wanted)
-        return await self._writer.change(present.model, present.revision, wanted, audit)
+        done = await self._writer.change(present.model, present.revision, wanted, audit)
+        if wanted.champion != route.champion:
+            await self.mark_replaced(VersionId(present.model, route.champion))
+        return done
 
     async def _give_up(self, present: Present, announced: Revision, act: Act, reason: str, actor: str) -> Rollout:
         """The announced change can not be made: end or pause the rollout as it was before."""
@@ -194,6 +199,11 @@ class Rollouts:
                 before if before.rolled_back else replace(before, rolled_back=True, reason=reason, since=now)
             ),
         )
+
+    async def mark_replaced(self, version: VersionId) -> None:
+        """Remember that the version is champion no longer, since now: for a while a person may return to it at once."""
+        now = self._clock.now()
+        await self.set_condition(version, lambda before: replace(before, champion_until=now))
 
     async def set_condition(
         self, version: VersionId, change: Callable[[Condition], Condition], actor: str = "", action: str = ""

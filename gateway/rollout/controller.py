@@ -178,7 +178,9 @@ class RolloutController:
             return await self._supersede(present, rollout, chosen)
         known.watched = None
         reason = f"answers alert {chosen.lineage.alert}" if chosen.lineage.alert else "passed its gate"
-        await self._operations.start_rollout(present.model, chosen.number, plan_name(chosen), reason, ACTOR)
+        await self._operations.start_rollout(
+            present.model, chosen.number, plan_name(chosen), reason, ACTOR, by_hand=False
+        )
         return 0.0
 
     async def _supersede(self, present: Present, rollout: Rollout, chosen: Manifest) -> float | None:

@@ -63,24 +63,29 @@ class Operations:
         audit = audit_entry(actor, "introduce", f"{model}@{version}", reason, None, route)
         return await self._writer.change(model, ABSENT, route, audit)
 
-    async def start_rollout(self, model: ModelName, version: int, plan: str, reason: str, actor: str) -> Rollout:
+    async def start_rollout(
+        self, model: ModelName, version: int, plan: str, reason: str, actor: str, by_hand: bool = True
+    ) -> Rollout:
         """Begin a rollout on a plan of the policy; it waits until the controller takes its first step.
 
-        A model without a champion takes the version into service at once.
+        A model without a champion takes the version into service at once. by_hand: a person asks for it, who may
+        return to a recent champion without its steps.
         Raises VersionNotFound, NotAllowed, InvalidConfig.
         """
 
         async def act() -> Rollout:
             present = await self.rollouts.present(model)
             check_start(present, version)
-            rollout = new_rollout(present, version, plan, reason, actor, self._clock.now())
+            rollout = new_rollout(present, version, plan, reason, actor, self._clock.now(), by_hand)
             if present.route is None:
                 done = await self.introduce(model, version, reason, actor)
                 rollout = replace(rollout, phase=Phase.PROMOTED, written=done.revision, weight=100.0)
                 return await self.rollouts.put(present, rollout, None)
             rollout = replace(rollout, offset=(await self._traffic.end()).hex())
-            await self.rollouts.put(present, rollout, audit_entry(actor, Act.START, f"{model}@{version}", reason))
-            self.rollouts.record(rollout, Act.START, reason, {"by": actor})
+            await self.rollouts.put(
+                present, rollout, audit_entry(actor, Act.START, f"{model}@{version}", rollout.reason)
+            )
+            self.rollouts.record(rollout, Act.START, rollout.reason, {"by": actor})
             return rollout
 
         return await self.rollouts.until_first(act)
@@ -231,6 +236,8 @@ class Operations:
         name = Act.ROLL_BACK if gone and not route.challengers else action
         audit = audit_entry(actor, name, subject, reason, before, route)
         done = await self._writer.change(model, present.revision, route, audit)
+        if route.champion != before.champion:
+            await self.rollouts.mark_replaced(VersionId(model, before.champion))
         gone |= {number for number in present.manifests if route.champion < number <= before.champion}
         for number in gone:
             await self.rollouts.mark_rolled_back(VersionId(model, number), reason or "taken out by hand")

@@ -9,15 +9,25 @@ from gateway.errors import InvalidConfig, NotAllowed, VersionNotFound
 from gateway.rollout.present import Present
 
 
-def new_rollout(present: Present, version: int, plan: str, reason: str, actor: str, now: float) -> Rollout:
-    """A rollout that waits for its first step. Raises InvalidConfig where the policy has no such plan."""
+def new_rollout(
+    present: Present, version: int, plan: str, reason: str, actor: str, now: float, by_hand: bool = True
+) -> Rollout:
+    """A rollout that waits for its first step. Raises InvalidConfig where the policy has no such plan.
+
+    A person's return to a recent champion has the last step of the plan only.
+    """
     policy = present.policy.rollout
+    steps = tuple(step.step for step in steps_of(present.policy, plan))
+    returns = was_champion(present, version, now) if by_hand else ""
+    if returns:
+        steps = steps[-1:]
+        reason = f"{reason}: {returns}" if reason else returns
     return Rollout(
         model=present.model,
         version=version,
         champion=present.route.champion if present.route is not None else version,
         plan=plan,
-        steps=tuple(step.step for step in steps_of(present.policy, plan)),
+        steps=steps,
         phase=Phase.WAITING,
         reason=reason,
         number=present.rollout.number + 1 if present.rollout else 1,
@@ -31,6 +41,20 @@ def new_rollout(present: Present, version: int, plan: str, reason: str, actor: s
         answers=present.manifests[version].lineage.alert,
         actor=actor,
     )
+
+
+def was_champion(present: Present, version: int, now: float) -> str:
+    """Why the version may skip the steps: it was champion within the policy's window; empty: it may not.
+
+    A version that fell or crashed since never skips, nor one whose time lies ahead of a clock that was put back.
+    """
+    condition, window = present.condition(version), present.policy.rollout.rollback_window
+    ago = now - condition.champion_until
+    if condition.rolled_back or condition.quarantined or condition.suspect or not condition.champion_until:
+        return ""
+    if not 0 <= ago < window:
+        return ""
+    return f"it was champion until {ago:.0f} s ago, within rollback_window ({window:g} s), so its steps are skipped"
 
 
 def steps_of(policy: Policy, plan: str) -> tuple[PlanStep, ...]:

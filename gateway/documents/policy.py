@@ -200,6 +200,7 @@ class RolloutPolicy(_Part):
     without_evidence: Literal["hold", "roll_back"] = "hold"
     previous_kept: Seconds = 86400.0
     rollback_window: Seconds = 86400.0
+    dry_run: bool = False
 
     @model_validator(mode="after")
     def _ends_with_promote(self) -> Self:

@@ -28,7 +28,7 @@ from gateway.registry.registry import Registry
 from gateway.rollout.change import Changed, RouteWriter
 from gateway.rollout.evidence import RULE, Verdict
 from gateway.rollout.present import Present, find, read_present, read_rollout
-from gateway.rollout.transition import MOVES_ROUTE, STEPS, Act, Action, next_rollout, next_route
+from gateway.rollout.transition import MOVES_ROUTE, STEPS, WOULD, Act, Action, next_rollout, next_route
 
 T = TypeVar("T")
 
@@ -83,9 +83,10 @@ class Rollouts:
         after = next_rollout(rollout, action, self._clock.now(), present.revision)
         if action.act is Act.ADOPT:
             return await self._adopt(present, after, actor)
-        if action.act not in MOVES_ROUTE:
-            await self.put(present, after, audit_entry(actor, action.act, _id(after), after.reason))
-            self.record(after, action.act, after.reason, {"by": actor})
+        if rollout.dry_run or action.act not in MOVES_ROUTE:
+            name = f"would_{action.act}" if rollout.dry_run and action.act in WOULD else action.act
+            await self.put(present, after, audit_entry(actor, name, _id(after), after.reason))
+            self.record(after, name, after.reason, {"by": actor})
             return after
         act = act_of(after) if action.act is Act.WRITE else action.act
         announced = present.rollout_revision
@@ -233,6 +234,8 @@ class Rollouts:
     def record(self, rollout: Rollout, act: str, reason: str, extra: Mapping[str, object]) -> None:
         """A decision record; its id is made from what was decided, so a repeat is the same decision."""
         place = f"{rollout.number}/{rollout.step}/{rollout.phase}/{rollout.written}"
+        if rollout.dry_run:
+            place = f"{place}/{act}"
         self._tee.offer(
             Decision(
                 id=f"rollout/{rollout.model}/{place}",

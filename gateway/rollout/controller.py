@@ -186,8 +186,9 @@ class RolloutController:
     async def _supersede(self, present: Present, rollout: Rollout, chosen: Manifest) -> float | None:
         if rollout.pending:
             return None
-        reason = f"superseded by {chosen.version}, which answers alert {chosen.lineage.alert}"
-        act = Act.FINISH if rollout.phase is Phase.PROMOTED else Act.ROLL_BACK
+        answers = f", which answers alert {chosen.lineage.alert}" if chosen.lineage.alert else ""
+        reason = f"superseded by {chosen.version}{answers}"
+        act = Act.FINISH if rollout.phase is Phase.PROMOTED else Act.STOP if rollout.dry_run else Act.ROLL_BACK
         await self._operations.rollouts.apply(present, Action(act, reason, rollout.step), ACTOR)
         return 0.0
 

@@ -38,15 +38,19 @@ def choose(
     """The version whose rollout is to start by itself: the newest eligible one.
 
     While a rollout is under way only a newer version that answers an error alert comes before it, and not while a
-    person has paused it.
+    person has paused it. Where the policy asks for dry runs only, a newer version takes the place of an older one, and
+    none is tried twice.
     """
     if policy.rollout.start != "auto":
         return None
+    tried = rollout.version if rollout is not None and rollout.dry_run and policy.rollout.dry_run else 0
     for number in sorted(manifests, reverse=True):
         if eligible(manifests[number], conditions.get(number, Condition()), route.champion):
             continue
         manifest = manifests[number]
-        if rollout is None or not rollout.is_live:
+        if number <= tried:
+            return None
+        if rollout is None or not rollout.is_live or tried:
             return manifest
         is_newer = number > rollout.version and rollout.phase is not Phase.PAUSED
         return manifest if is_newer and manifest.lineage.alert else None

@@ -64,20 +64,29 @@ class Operations:
         return await self._writer.change(model, ABSENT, route, audit)
 
     async def start_rollout(
-        self, model: ModelName, version: int, plan: str, reason: str, actor: str, by_hand: bool = True
+        self,
+        model: ModelName,
+        version: int,
+        plan: str,
+        reason: str,
+        actor: str,
+        by_hand: bool = True,
+        dry_run: bool = False,
     ) -> Rollout:
         """Begin a rollout on a plan of the policy; it waits until the controller takes its first step.
 
         A model without a champion takes the version into service at once. by_hand: a person asks for it, who may
-        return to a recent champion without its steps.
+        return to a recent champion without its steps. dry_run: it writes down what it would do and moves nothing.
         Raises VersionNotFound, NotAllowed, InvalidConfig.
         """
 
         async def act() -> Rollout:
             present = await self.rollouts.present(model)
             check_start(present, version)
-            rollout = new_rollout(present, version, plan, reason, actor, self._clock.now(), by_hand)
+            rollout = new_rollout(present, version, plan, reason, actor, self._clock.now(), by_hand, dry_run)
             if present.route is None:
+                if rollout.dry_run:
+                    raise NotAllowed(f"{model} has no champion yet that a dry run could compare {version} with")
                 done = await self.introduce(model, version, reason, actor)
                 rollout = replace(rollout, phase=Phase.PROMOTED, written=done.revision, weight=100.0)
                 return await self.rollouts.put(present, rollout, None)
@@ -133,10 +142,7 @@ class Operations:
             present = await self.rollouts.present(model)
             rollout = present.rollout
             if rollout is not None and rollout.is_live:
-                restores = rollout.phase is Phase.PROMOTED
-                action = Action(
-                    Act.RESTORE if restores else Act.ROLL_BACK, reason or "rolled back by hand", rollout.step
-                )
+                action = Action(_way_back(rollout), reason or "rolled back by hand", rollout.step)
                 return await self.rollouts.apply(present, action, actor)
             if present.route is None or present.route.previous is None:
                 raise NotAllowed(f"{model} has no rollout under way and no previous champion to restore")
@@ -230,7 +236,8 @@ class Operations:
         assert before is not None
         gone = {canary.version for canary in before.canaries} - route.versions
         rollout = present.rollout
-        if rollout is not None and rollout.is_live and rollout.version in before.challengers - route.versions:
+        is_tried = rollout is not None and rollout.is_live and not rollout.dry_run
+        if rollout is not None and is_tried and rollout.version in before.challengers - route.versions:
             gone.add(rollout.version)
         subject = f"{model}@{','.join(map(str, sorted(route.challengers | gone))) or route.champion}"
         name = Act.ROLL_BACK if gone and not route.challengers else action
@@ -248,6 +255,9 @@ class Operations:
         present = await self.rollouts.present(model)
         rollout = present.rollout
         if rollout is None or rollout.phase is Phase.PROMOTED or not rollout.is_live or rollout.version not in gone:
+            return
+        if rollout.dry_run:
+            await self.rollouts.apply(present, Action(Act.STOP, reason or "taken out by hand", rollout.step), actor)
             return
         action = Action(Act.ROLL_BACK, reason or "taken out by hand", rollout.step)
         after = next_rollout(rollout, action, self._clock.now(), present.revision)
@@ -269,6 +279,11 @@ class Operations:
             raise NotAllowed(f"{model} has no rollout under way")
         if rollout.phase is Phase.PROMOTED:
             raise NotAllowed(f"{model}@{rollout.version} is promoted already; roll back to restore the last champion")
+        if rollout.dry_run:
+            raise NotAllowed(
+                f"{model}@{rollout.version} is a dry run, which moves nothing: end it with "
+                f"`gateway rollout roll-back {model}` and start one without --dry-run"
+            )
         return present, rollout
 
     async def _set_freeze(self, model: ModelName, freeze: Freeze) -> Freeze:
@@ -282,3 +297,10 @@ class Operations:
             return freeze
 
         return await self.rollouts.until_first(act)
+
+
+def _way_back(rollout: Rollout) -> Act:
+    """The act that takes a rollout back, whatever it has come to."""
+    if rollout.dry_run:
+        return Act.STOP
+    return Act.RESTORE if rollout.phase is Phase.PROMOTED else Act.ROLL_BACK

@@ -9,7 +9,7 @@ Knows neither stores nor clocks nor random numbers; what becomes of the document
 
 from __future__ import annotations
 
-from dataclasses import replace as replace_verdict
+import dataclasses
 
 from gateway.documents.rollout import Phase, Rollout, Step
 from gateway.documents.route import Route
@@ -33,13 +33,15 @@ def plan(
     """
     verdict = judge(rollout, observed)
     if quarantined:
-        verdict = replace_verdict(verdict, result="fail", reason=f"it is quarantined ({quarantined})")
+        verdict = dataclasses.replace(verdict, result="fail", reason=f"it is quarantined ({quarantined})")
     if frozen:
         return Action(Act.NOTHING, "frozen", rollout.step, verdict)
     if rollout.pending:
         return _unfinished(rollout, route, revision, verdict)
     if not rollout.is_live:
         return Action(Act.NOTHING, "", rollout.step, verdict)
+    if rollout.dry_run:
+        return _dry_run(rollout, observed, route, now, verdict)
     if rollout.phase is Phase.PROMOTED:
         return _after_promotion(rollout, observed, route, verdict)
     ended = _ended_by_hand(rollout, route, revision, verdict)
@@ -78,7 +80,7 @@ def _along_the_steps(rollout: Rollout, observed: Observed, now: float, verdict: 
     if rollout.phase is Phase.WAITING:
         return enter(rollout, 0, rollout.reason, verdict)
     step = step_of(rollout)
-    done = _done(step, observed.since(rollout.written), verdict)
+    done = _done(step, _counts(rollout, observed), verdict)
     left = (step.hold_seconds or 0.0) - (now - rollout.step_since)
     if done and left > 0:
         return Action(Act.NOTHING, f"{done}; the step holds for {step.hold_seconds:g} s", rollout.step, verdict)
@@ -89,6 +91,38 @@ def _along_the_steps(rollout: Rollout, observed: Observed, now: float, verdict: 
         act = Act.ROLL_BACK if rollout.without_evidence == "roll_back" else Act.HOLD
         return Action(act, missing, rollout.step, verdict)
     return Action(Act.NOTHING, verdict.reason, rollout.step, verdict)
+
+
+def _counts(rollout: Rollout, observed: Observed) -> Steps:
+    """The counts of the step under way: those of its route, and of a dry run those since it would have begun."""
+    counts, (pairs, canary) = observed.since(rollout.written), rollout.counted
+    return dataclasses.replace(counts, pairs=max(0, counts.pairs - pairs), canary=max(0, counts.canary - canary))
+
+
+def _dry_run(rollout: Rollout, observed: Observed, route: Route, now: float, verdict: Verdict) -> Action:
+    """What a rollout would do with the traffic that people give the version by hand; each decision once.
+
+    It goes on watching after a promotion that would have been, and ends with the version's time in the route.
+    """
+    seen = observed.before.trial.requests + observed.before.shadow.requests
+    if route.champion == rollout.version:
+        return Action(Act.END, "it became champion: the dry run is over", rollout.step, verdict)
+    if seen and rollout.version not in route.challengers:
+        return Action(Act.STOP, "it left the route: the dry run is over", rollout.step, verdict)
+    nothing = Action(Act.NOTHING, rollout.reason, rollout.step, verdict)
+    if rollout.would == Act.ROLL_BACK:
+        return nothing
+    if verdict.result == "fail":
+        return Action(Act.ROLL_BACK, verdict.reason, rollout.step, verdict)
+    if rollout.would == Act.PROMOTE:
+        return nothing
+    if rollout.phase is Phase.APPROVING:
+        return _awaited(rollout, now, verdict)
+    action = _along_the_steps(rollout, observed, now, verdict)
+    if action.act is Act.HOLD and rollout.would == Act.HOLD:
+        return nothing
+    counts = observed.since(rollout.written)
+    return dataclasses.replace(action, counted=(counts.pairs, counts.canary))
 
 
 def _is_late(rollout: Rollout, now: float) -> bool:

@@ -10,11 +10,18 @@ from gateway.rollout.present import Present
 
 
 def new_rollout(
-    present: Present, version: int, plan: str, reason: str, actor: str, now: float, by_hand: bool = True
+    present: Present,
+    version: int,
+    plan: str,
+    reason: str,
+    actor: str,
+    now: float,
+    by_hand: bool = True,
+    dry_run: bool = False,
 ) -> Rollout:
     """A rollout that waits for its first step. Raises InvalidConfig where the policy has no such plan.
 
-    A person's return to a recent champion has the last step of the plan only.
+    A person's return to a recent champion has the last step of the plan only. dry_run: so, or where the policy says so.
     """
     policy = present.policy.rollout
     steps = tuple(step.step for step in steps_of(present.policy, plan))
@@ -40,6 +47,7 @@ def new_rollout(
         without_evidence=policy.without_evidence,
         answers=present.manifests[version].lineage.alert,
         actor=actor,
+        dry_run=dry_run or policy.dry_run,
     )
 
 

@@ -31,6 +31,7 @@ class Act(StrEnum):
     RESTORE = "restore"
     FINISH = "finish"
     END = "end"  # a person decided it in the route itself
+    STOP = "stop"  # a dry run is over
     WRITE = "write"  # go on with a route change that was cut off
     ADOPT = "adopt"  # the cut-off change had reached the route: write that down
     NOTHING = "nothing"
@@ -62,18 +63,34 @@ TRANSITIONS: Mapping[Phase, Mapping[Act, Phase]] = {
 }
 """Every transition there is. `promoted` moves only while its guards go on or its route is not written yet."""
 
+WOULD = frozenset({Act.SHADOW, Act.CANARY, Act.APPROVE, Act.PROMOTE, Act.ROLL_BACK, Act.HOLD})
+"""Acts that a dry run writes down instead of doing them."""
+
+_SEEN = {Act.SHADOW: Phase.SHADOW, Act.CANARY: Phase.CANARY, Act.APPROVE: Phase.APPROVING}
+_OVER = {Act.END: Phase.PROMOTED, Act.STOP: Phase.ROLLED_BACK}
+
+DRY_TRANSITIONS: Mapping[Phase, Mapping[Act, Phase]] = {
+    phase: {act: _SEEN.get(act, phase) for act in WOULD} | _OVER
+    for phase in (Phase.WAITING, Phase.SHADOW, Phase.CANARY, Phase.APPROVING)
+}
+"""Those of a dry run: the phase is the one it would be in; a promotion or a roll-back leaves it where it is."""
+
 MOVES_ROUTE = frozenset({Act.SHADOW, Act.CANARY, Act.PROMOTE, Act.ROLL_BACK, Act.RESTORE, Act.FINISH, Act.WRITE})
 """Acts that write the route."""
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What to do, why, and the verdict it rests on. step: the place in the plan that it leads to."""
+    """What to do, why, and the verdict it rests on. step: the place in the plan that it leads to.
+
+    counted: pairs and canary answers so far, for a dry run, whose steps all have the same route.
+    """
 
     act: Act
     reason: str = ""
     step: int = -1
     verdict: Verdict = field(default_factory=lambda: Verdict("inconclusive", ""))
+    counted: tuple[int, int] = (0, 0)
 
 
 def position(rollout: Rollout) -> tuple[str, float] | None:
@@ -122,11 +139,15 @@ def next_rollout(rollout: Rollout, action: Action, now: float, revision: int) ->
         return rollout
     if action.act is Act.ADOPT:
         return replace(rollout, pending=0, written=revision)
-    phase = TRANSITIONS[rollout.phase].get(action.act)
+    table = DRY_TRANSITIONS if rollout.dry_run else TRANSITIONS
+    phase = table.get(rollout.phase, {}).get(action.act)
     if phase is None or not (rollout.is_live or rollout.pending):
+        kind = "dry run" if rollout.dry_run else "rollout"
         raise NotAllowed(
-            f"{action.act.replace('_', ' ')}: the rollout of {rollout.model}@{rollout.version} is {rollout.phase}"
+            f"{action.act.replace('_', ' ')}: the {kind} of {rollout.model}@{rollout.version} is {rollout.phase}"
         )
+    if rollout.dry_run:
+        return _dry(rollout, action, phase, now)
     return replace(
         rollout,
         phase=phase,
@@ -140,6 +161,22 @@ def next_rollout(rollout: Rollout, action: Action, now: float, revision: int) ->
         evidence=action.verdict.evidence or rollout.evidence,
         resume_to=rollout.phase if action.act is Act.PAUSE else None,
         pending=revision if action.act in MOVES_ROUTE else 0,
+    )
+
+
+def _dry(rollout: Rollout, action: Action, phase: Phase, now: float) -> Rollout:
+    begins = action.act in _SEEN
+    return replace(
+        rollout,
+        phase=phase,
+        reason=action.reason,
+        step=action.step,
+        since=now,
+        step_since=now if begins else rollout.step_since,
+        would=action.act if action.act in WOULD else rollout.would,
+        counted=action.counted if begins else rollout.counted,
+        verdict=action.verdict.result,
+        evidence=action.verdict.evidence or rollout.evidence,
     )
 
 

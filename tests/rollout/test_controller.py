@@ -559,7 +559,7 @@ async def test_blue_green_switches_nowhere_when_one_process_can_not_load_it(worl
     await world.settle()
     for process in processes:
         process.cancel()
-    assert (world.rollout.phase, world.route.versions) == (Phase.ROLLED_BACK, {1})
+    assert (world.rollout.phase, world.route.versions) == (Phase.ROLLED_BACK, frozenset({1}))
     assert "g2: m@2: warm-up failed" in world.rollout.reason
 
 

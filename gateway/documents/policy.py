@@ -148,13 +148,17 @@ class ValueGuard(_Part):
     better: Literal["higher", "lower"] = "higher"
 
 
+AlertKind = Literal["data_quality", "data_drift", "prediction_drift", "label_shift", "concept_drift", "performance"]
+
+
 class GuardSet(_Part):
-    """What rolls a challenger back."""
+    """What rolls a challenger back. alerts: kinds of the monitor's alerts that do."""
 
     errors: RateGuard = RateGuard()
     slow: RateGuard = RateGuard()
     quality: QualityGuard = QualityGuard()
     value: ValueGuard = ValueGuard()
+    alerts: tuple[AlertKind, ...] = ("data_quality", "performance")
 
     @property
     def guards(self) -> Guards:
@@ -165,6 +169,7 @@ class GuardSet(_Part):
             slow_ratio=self.slow.ratio,
             slow_alpha=self.slow.alpha,
             quality_alpha=self.quality.alpha,
+            alerts=self.alerts,
         )
 
 

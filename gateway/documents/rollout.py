@@ -58,6 +58,7 @@ class Guards(Struct, frozen=True, kw_only=True):
     slow_ratio: float = 2.0
     slow_alpha: float = 0.01
     quality_alpha: float = 0.05
+    alerts: tuple[str, ...] = ("data_quality", "performance")  # kinds of alerts on the version on trial that fail it
 
 
 class Rollout(Struct, frozen=True, kw_only=True):
@@ -85,6 +86,7 @@ class Rollout(Struct, frozen=True, kw_only=True):
     step_since: float = 0.0
     offset: str = ""
     step_offset: str = ""
+    control_offset: str = ""  # of the control stream, from which alerts count; empty: by the time `started`
     written: int = 0
     guards: Guards = Guards()
     after_promotion_requests: int = 1000

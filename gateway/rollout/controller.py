@@ -21,10 +21,11 @@ from gateway.clock import Clock
 from gateway.documents.rollout import Phase, Rollout
 from gateway.documents.store import ConfigStore
 from gateway.errors import GatewayError, InvalidConfig, NotAllowed, RevisionConflict
-from gateway.journal.journal import Offset, TrafficJournal
+from gateway.journal.journal import ControlJournal, Offset, TrafficJournal
 from gateway.names import ModelName, Role, VersionId
 from gateway.registry.manifest import Manifest
 from gateway.registry.registry import Registry
+from gateway.rollout.alarm import Alarms
 from gateway.rollout.eligibility import choose, plan_name
 from gateway.rollout.evidence import Verdict
 from gateway.rollout.observe import Observer, prediction_reader
@@ -56,6 +57,7 @@ class _Watched:
 
     rollout: Rollout
     observer: Observer
+    alarms: Alarms
     offset: Offset
 
     def is_of(self, rollout: Rollout) -> bool:
@@ -89,12 +91,14 @@ class RolloutController:
         config: ConfigStore,
         registry: Registry,
         traffic: TrafficJournal,
+        control: ControlJournal,
         operations: Operations,
         clock: Clock,
     ) -> None:
         self._config = config
         self._registry = registry
         self._traffic = traffic
+        self._control = control
         self._operations = operations
         self._clock = clock
         self._models: dict[ModelName, _Model] = {}
@@ -203,7 +207,15 @@ class RolloutController:
         observed = watched.observer.observed()
         condition = present.condition(rollout.version)
         quarantined = condition.reason if condition.quarantined else ""
-        action = plan(rollout, observed, present.route, present.revision, self._clock.now(), quarantined=quarantined)
+        action = plan(
+            rollout,
+            observed,
+            present.route,
+            present.revision,
+            self._clock.now(),
+            quarantined=quarantined,
+            alert=watched.alarms.first,
+        )
         action = dataclasses.replace(action, verdict=self._dated(action.verdict, watched, present))
         if action.act is Act.NOTHING:
             await self._note(known, present, rollout, action.verdict)
@@ -219,11 +231,14 @@ class RolloutController:
             spec = specs.get(rollout.version)
             is_numeric = spec is not None and spec.kind != "class"
             observer = Observer(rollout, prediction_reader(specs), is_numeric)
-            watched = known.watched = _Watched(rollout, observer, Offset(bytes.fromhex(rollout.offset)))
+            watched = known.watched = _Watched(
+                rollout, observer, Alarms(rollout), Offset(bytes.fromhex(rollout.offset))
+            )
         return watched
 
     async def _fold(self, watched: _Watched) -> bool:
         """Fold what traffic there is. True when more is waiting: guards see everything before anything is decided."""
+        await watched.alarms.read(self._control)
         batch = await self._traffic.read(watched.offset, READ_ENTRIES)
         watched.observer.fold(batch.entries)
         watched.offset = batch.offset

@@ -19,7 +19,7 @@ from gateway.documents.rollout import Freeze, Phase, Rollout
 from gateway.documents.route import Route, changed, restored, with_weights
 from gateway.documents.store import ABSENT, ConfigStore, freeze_name
 from gateway.errors import InvalidConfig, NotAllowed, RevisionConflict, VersionNotFound
-from gateway.journal.journal import TrafficJournal
+from gateway.journal.journal import ControlJournal, TrafficJournal
 from gateway.journal.tee import Tee
 from gateway.names import ModelName, Revision, VersionId
 from gateway.registry.registry import Registry
@@ -43,8 +43,11 @@ class Operations:
         writer: RouteWriter,
         clock: Clock,
         draw_salt: Callable[[], str],
+        control: ControlJournal | None = None,
     ) -> None:
+        """control: of the alerts, so that those of before a rollout do not count; else its start time says so."""
         self._config = config
+        self._control = control
         self._traffic = traffic
         self.rollouts = Rollouts(config, registry, tee, writer, clock, draw_salt)
         self._writer = writer
@@ -90,7 +93,8 @@ class Operations:
                 done = await self.introduce(model, version, reason, actor)
                 rollout = replace(rollout, phase=Phase.PROMOTED, written=done.revision, weight=100.0)
                 return await self.rollouts.put(present, rollout, None)
-            rollout = replace(rollout, offset=(await self._traffic.end()).hex())
+            alerts = (await self._control.end()).hex() if self._control is not None else ""
+            rollout = replace(rollout, offset=(await self._traffic.end()).hex(), control_offset=alerts)
             await self.rollouts.put(
                 present, rollout, audit_entry(actor, Act.START, f"{model}@{version}", rollout.reason)
             )

@@ -13,6 +13,7 @@ import dataclasses
 
 from gateway.documents.rollout import Phase, Rollout, Step
 from gateway.documents.route import Route
+from gateway.journal.record import Alert
 from gateway.rollout.evidence import PROMOTION_RUNS, Verdict, assess
 from gateway.rollout.observe import Observed, Steps
 from gateway.rollout.transition import Act, Action, held_by, is_written, position, step_of
@@ -26,14 +27,14 @@ def plan(
     now: float,
     frozen: bool = False,
     quarantined: str = "",
+    alert: Alert | None = None,
 ) -> Action:
     """What the rollout does next. revision: the route's. Calling it again after the act is done gives NOTHING.
 
     quarantined: why the version on trial is in quarantine, which fails it like a guard; empty: it is not.
+    alert: the first of the monitor's alerts on it that its guards listen to.
     """
-    verdict = judge(rollout, observed)
-    if quarantined:
-        verdict = dataclasses.replace(verdict, result="fail", reason=f"it is quarantined ({quarantined})")
+    verdict = _heard(judge(rollout, observed), quarantined, alert)
     if frozen:
         return Action(Act.NOTHING, "frozen", rollout.step, verdict)
     if rollout.pending:
@@ -64,6 +65,17 @@ def judge(rollout: Rollout, observed: Observed) -> Verdict:
     if rollout.phase is Phase.PROMOTED and not rollout.pending:
         return assess(observed.after, rollout.guards)
     return assess(observed.before, rollout.guards, on_shadow=step_of(rollout).shadow is not None)
+
+
+def _heard(verdict: Verdict, quarantined: str, alert: Alert | None) -> Verdict:
+    """The verdict of the traffic, unless something else fails the version."""
+    if quarantined:
+        return dataclasses.replace(verdict, result="fail", reason=f"it is quarantined ({quarantined})")
+    if alert is None or verdict.result == "fail":
+        return verdict
+    reason = f"alert: {alert.id} ({alert.kind}) on it as {alert.role}: {alert.message}"
+    evidence = {**verdict.evidence, "alert": {"id": alert.id, "kind": alert.kind, "role": str(alert.role)}}
+    return dataclasses.replace(verdict, result="fail", guard="alert", reason=reason, evidence=evidence)
 
 
 def enter(rollout: Rollout, place: int, reason: str, verdict: Verdict | None = None) -> Action:

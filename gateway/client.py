@@ -151,9 +151,10 @@ def policy_call(model: str, policy: Mapping[str, Json], etag: str, reason: str =
     return Call("PUT", model_path(model, "/policy"), policy, params, _if_match(etag))
 
 
-def rollout_call(model: str, version: int, plan: str = "steps", reason: str = "") -> Call:
-    """Start a rollout. plan: steps | expedited."""
-    return Call("POST", model_path(model, "/rollout"), {"version": version, "plan": plan, "reason": reason})
+def rollout_call(model: str, version: int, plan: str = "steps", reason: str = "", dry_run: bool = False) -> Call:
+    """Start a rollout. plan: steps | expedited | blue_green. dry_run: it tells what it would do and moves nothing."""
+    body = {"version": version, "plan": plan, "reason": reason}
+    return Call("POST", model_path(model, "/rollout"), body | {"dry_run": True} if dry_run else body)
 
 
 def rollout_verb_call(model: str, verb: str, reason: str = "") -> Call:

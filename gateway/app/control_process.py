@@ -51,7 +51,14 @@ async def control(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
     await folder.import_all()
     ports = ControlPorts.of(stores, clock, settings.data, tee)
     operations = Operations(
-        stores.config, stores.registry, stores.traffic, tee, RouteWriter(stores.config, clock), clock, new_salt
+        stores.config,
+        stores.registry,
+        stores.traffic,
+        tee,
+        RouteWriter(stores.config, clock),
+        clock,
+        new_salt,
+        stores.control,
     )
     # Packages may take long to arrive: how long is for the calls that take them.
     limits = Limits(header_seconds=settings.header_seconds, body_seconds=None, stall_seconds=settings.stall_seconds)
@@ -64,7 +71,7 @@ async def control(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
             answer.raise_for_status()
 
         monitor = MonitorLoop(stores, clock, tee, settings.data / "cache", post)
-        rollout = RolloutController(stores.config, stores.registry, stores.traffic, operations, clock)
+        rollout = RolloutController(stores.config, stores.registry, stores.traffic, stores.control, operations, clock)
         retraining = Supervisor(
             stores.config, stores.registry, stores.control, stores.joins, tee, clock, settings, ports.admission
         )

@@ -10,7 +10,20 @@ from gateway.cli import rollout_replay
 from gateway.cli.remote import AsJson, Data, Model, Reason, Token, Url, connected, facts, show, when
 
 app = typer.Typer(help="Start, watch and steer rollouts.", no_args_is_help=True)
-_KEYS = ("version", "phase", "plan", "step", "steps", "weight", "verdict", "reason", "evidence", "guarding", "answers")
+_KEYS = (
+    "version",
+    "phase",
+    "plan",
+    "step",
+    "steps",
+    "weight",
+    "verdict",
+    "reason",
+    "evidence",
+    "guarding",
+    "answers",
+    "would",
+)
 
 
 def add_to(root: typer.Typer) -> None:
@@ -34,7 +47,8 @@ def show_rollout(
 def start(
     model: Model,
     version: Annotated[int, typer.Argument(help="number of the version", show_default=False)],
-    plan: Annotated[str, typer.Option(help="steps or expedited")] = "steps",
+    plan: Annotated[str, typer.Option(help="steps, expedited or blue_green")] = "steps",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="tell what it would do, move nothing")] = False,
     reason: Reason = "",
     url: Url = None,
     token: Token = None,
@@ -45,7 +59,7 @@ def start(
     from gateway.client import rollout_call
 
     with connected(url, token, data) as client:
-        _show(client.send(rollout_call(model, version, plan, reason)), as_json)
+        _show(client.send(rollout_call(model, version, plan, reason, dry_run)), as_json)
 
 
 def _steer(verb: str, text: str) -> None:

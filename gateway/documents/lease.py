@@ -57,7 +57,8 @@ class Condition(Struct, frozen=True, kw_only=True):
     """What happened to a version outside its immutable package.
 
     suspect: it has crashed its process once, or was running in a serving process that died; it runs in a process of its
-    own, whatever its role. proven: it has been champion, so it runs inside the serving processes.
+    own, whatever its role. proven: it has been champion, so it runs inside the serving processes. champion_until: when
+    another version took its place as champion last; 0: it never was, or is.
     """
 
     quarantined: bool = False
@@ -66,6 +67,7 @@ class Condition(Struct, frozen=True, kw_only=True):
     proven: bool = False
     reason: str = ""
     since: float = 0.0
+    champion_until: float = 0.0
 
 
 def after_crash(condition: Condition, detail: str, now: float) -> Condition:

@@ -20,6 +20,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from gateway.documents.plan import rollout_faults
 from gateway.documents.policy import Policy
 from gateway.errors import Fault, InvalidConfig
 from gateway.names import model_name
@@ -219,7 +220,7 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _check_words(policy: Policy, fault: Any, subject: str) -> None:
-    """What the schema can not see: the model's name and the schedule."""
+    """What the schema can not see: the model's name, the schedule, and plans that can never end."""
     faults: list[Fault] = []
     try:
         model_name(policy.model)
@@ -233,5 +234,6 @@ def _check_words(policy: Policy, fault: Any, subject: str) -> None:
             faults.append(
                 fault(("retraining", "triggers", "schedule"), f"must be five cron fields such as '0 3 * * *' ({error})")
             )
+    faults += [fault(("rollout", *place), detail) for place, detail in rollout_faults(policy.rollout)]
     if faults:
         raise InvalidConfig("; ".join(_sentence(found, subject) for found in faults), faults)

@@ -99,12 +99,13 @@ class Until(_Part):
 
 
 class PlanStep(_Part):
-    """One step of a rollout plan: shadow, canary or promote."""
+    """One step of a rollout plan: shadow, canary or promote. hold: it lasts at least so long; at_most: its limit."""
 
     shadow: Annotated[float, Field(gt=0, le=100)] | None = None
     canary: Annotated[float, Field(gt=0, le=100)] | None = None
     promote: Literal["auto", "approve"] | None = None
     until: Until | None = None
+    hold: Seconds | None = None
     at_most: Seconds | None = None
 
     @model_validator(mode="after")
@@ -125,6 +126,7 @@ class PlanStep(_Part):
             until_pairs=self.until.pairs if self.until else None,
             until_quality=self.until.quality if self.until else None,
             at_most_seconds=self.at_most,
+            hold_seconds=self.hold,
         )
 
 
@@ -152,13 +154,17 @@ class ValueGuard(_Part):
     better: Literal["higher", "lower"] = "higher"
 
 
+AlertKind = Literal["data_quality", "data_drift", "prediction_drift", "label_shift", "concept_drift", "performance"]
+
+
 class GuardSet(_Part):
-    """What rolls a challenger back."""
+    """What rolls a challenger back. alerts: kinds of the monitor's alerts that do."""
 
     errors: RateGuard = RateGuard()
     slow: RateGuard = RateGuard()
     quality: QualityGuard = QualityGuard()
     value: ValueGuard = ValueGuard()
+    alerts: tuple[AlertKind, ...] = ("data_quality", "performance")
 
     @property
     def guards(self) -> Guards:
@@ -172,6 +178,7 @@ class GuardSet(_Part):
             quality_margin=self.quality.margin,
             value_alpha=self.value.alpha,
             value_better=self.value.better,
+            alerts=self.alerts,
         )
 
 
@@ -201,14 +208,18 @@ class RolloutPolicy(_Part):
         {"canary": 50, "until": {"requests": 50}},
         {"promote": "auto"},
     )
+    blue_green: tuple[PlanStep, ...] = _plan({"promote": "auto"})
     guards: GuardSet = GuardSet()
     after_promotion: AfterPromotion = AfterPromotion()
     without_evidence: Literal["hold", "roll_back"] = "hold"
     previous_kept: Seconds = 86400.0
+    rollback_window: Seconds = 86400.0
+    dry_run: bool = False
 
     @model_validator(mode="after")
     def _ends_with_promote(self) -> Self:
-        for name, steps in (("steps", self.steps), ("expedited", self.expedited)):
+        for name in ("steps", "expedited", "blue_green"):
+            steps = getattr(self, name)
             if not steps or steps[-1].promote is None or any(step.promote for step in steps[:-1]):
                 raise ValueError(f"{name}: the last step, and only the last, must be promote")
         return self

@@ -36,9 +36,10 @@ ENDED = frozenset({Phase.PROMOTED, Phase.ROLLED_BACK})
 class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One step: exactly one of shadow (share, percent), canary (weight, percent), promote ("auto" or "approve").
 
-    until_requests: canary answers; until_pairs: shadow answers joined to the champion's; until_quality: what labelled
-    pairs must show, "not_worse" or "better". None of them: the step ends when the promotion evidence passes.
-    at_most_seconds: then the policy's `without_evidence` applies.
+    hold_seconds: the step lasts at least so long, whatever the evidence. until_requests: canary answers; until_pairs:
+    shadow answers joined to the champion's; until_quality: what labelled pairs must show, "not_worse" or "better". None
+    of them: the step ends when the promotion evidence passes. at_most_seconds: then the policy's `without_evidence`
+    applies; a step that waits for a person is rolled back.
     """
 
     shadow: float | None = None
@@ -48,6 +49,7 @@ class Step(Struct, frozen=True, kw_only=True, omit_defaults=True):
     until_pairs: int | None = None
     at_most_seconds: float | None = None
     until_quality: str | None = None
+    hold_seconds: float | None = None
 
 
 class Guards(Struct, frozen=True, kw_only=True):
@@ -64,6 +66,7 @@ class Guards(Struct, frozen=True, kw_only=True):
     quality_margin: float | None = None
     value_alpha: float = 0.05
     value_better: str = "higher"
+    alerts: tuple[str, ...] = ("data_quality", "performance")  # kinds of alerts on the version on trial that fail it
 
 
 class Rollout(Struct, frozen=True, kw_only=True):
@@ -73,12 +76,13 @@ class Rollout(Struct, frozen=True, kw_only=True):
     written: revision of the route that the controller wrote last; another revision with other weights means that a
     person moved it. number: 1 for the model's first rollout, then one more each. pending: revision of the route that
     the present phase is being written over, 0 once it is written: a controller that died in between goes on there.
+    since: when the phase was decided; step_since: when every live serving process had acknowledged the step's route.
     """
 
     model: str
     version: int
     champion: int
-    plan: str  # "steps" | "expedited"
+    plan: str  # "steps" | "expedited" | "blue_green"
     steps: tuple[Step, ...]
     phase: Phase
     reason: str
@@ -90,6 +94,7 @@ class Rollout(Struct, frozen=True, kw_only=True):
     step_since: float = 0.0
     offset: str = ""
     step_offset: str = ""
+    control_offset: str = ""  # of the control stream, from which alerts count; empty: by the time `started`
     written: int = 0
     guards: Guards = Guards()
     after_promotion_requests: int = 1000
@@ -101,6 +106,9 @@ class Rollout(Struct, frozen=True, kw_only=True):
     evidence: dict[str, Any] = {}
     resume_to: Phase | None = None
     pending: int = 0
+    dry_run: bool = False  # it writes down what it would do, and never moves the route
+    would: str = ""  # the last act that a dry run would have done
+    counted: tuple[int, int] = (0, 0)  # pairs and canary answers before the present step of a dry run
 
     @property
     def is_live(self) -> bool:

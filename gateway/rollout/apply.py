@@ -27,9 +27,9 @@ from gateway.names import ModelName, Revision, VersionId
 from gateway.registry.registry import Registry
 from gateway.rollout.change import Changed, RouteWriter
 from gateway.rollout.evidence import RULE, Verdict
-from gateway.rollout.plan import MOVES_ROUTE, Act, Action, next_rollout, next_route
 from gateway.rollout.present import Present, find, read_present, read_rollout
 from gateway.rollout.replay import basis
+from gateway.rollout.transition import MOVES_ROUTE, STEPS, WOULD, Act, Action, next_rollout, next_route
 
 T = TypeVar("T")
 
@@ -82,11 +82,12 @@ class Rollouts:
         assert rollout is not None
         assert route is not None
         after = next_rollout(rollout, action, self._clock.now(), present.revision)
-        if action.act not in MOVES_ROUTE:
-            audit = None if action.act is Act.ADOPT else audit_entry(actor, action.act, _id(after), after.reason)
-            await self.put(present, after, audit)
-            act = act_of(after) if action.act is Act.ADOPT else action.act
-            self.record(after, act, after.reason, {"by": actor})
+        if action.act is Act.ADOPT:
+            return await self._adopt(present, after, actor)
+        if rollout.dry_run or action.act not in MOVES_ROUTE:
+            name = f"would_{action.act}" if rollout.dry_run and action.act in WOULD else action.act
+            await self.put(present, after, audit_entry(actor, name, _id(after), after.reason))
+            self.record(after, name, after.reason, {"by": actor})
             return after
         act = act_of(after) if action.act is Act.WRITE else action.act
         announced = present.rollout_revision
@@ -102,7 +103,7 @@ class Rollouts:
             return await self._give_up(present, announced, Act.PAUSE, str(error), actor)
         except RevisionConflict:
             return await self._finished_by_another(present.model, after)
-        written = replace(after, pending=0, written=done.revision)
+        written = self._begun(replace(after, pending=0, written=done.revision), act)
         # The record comes first: a process that dies here writes it once more, with the same id.
         self.record(written, act, written.reason, {"by": actor, "accepted": done.accepted})
         try:
@@ -112,6 +113,21 @@ class Rollouts:
         if act in _ENDS:
             metrics.rollouts.labels(present.model, written.phase).inc()
         return written
+
+    async def _adopt(self, present: Present, after: Rollout, actor: str) -> Rollout:
+        """Confirm a change that reached the route while nobody was there to say so."""
+        act = act_of(after)
+        await self._writer.acknowledged(present.model, present.revision)
+        if act is Act.PROMOTE and after.champion != after.version:
+            await self.mark_replaced(VersionId(present.model, after.champion))
+        after = self._begun(after, act)
+        await self.put(present, after, None)
+        self.record(after, act, after.reason, {"by": actor})
+        return after
+
+    def _begun(self, written: Rollout, act: Act) -> Rollout:
+        """The clock of a step starts when the serving processes have said that they serve it, not when it is asked."""
+        return replace(written, step_since=self._clock.now()) if act in STEPS else written
 
     async def _finished_by_another(self, model: ModelName, announced: Rollout) -> Rollout:
         """The announced change, when another process saw it and carried it out first. Else RevisionConflict."""
@@ -147,7 +163,10 @@ class Rollouts:
         wanted = next_route(after, route, self._draw_salt())
         name = "promoted_on_gate" if act is Act.PROMOTE and after.plan == "expedited" else act
         audit = audit_entry(actor, name, _id(after), after.reason, route, wanted)
-        return await self._writer.change(present.model, present.revision, wanted, audit)
+        done = await self._writer.change(present.model, present.revision, wanted, audit)
+        if wanted.champion != route.champion:
+            await self.mark_replaced(VersionId(present.model, route.champion))
+        return done
 
     async def _give_up(self, present: Present, announced: Revision, act: Act, reason: str, actor: str) -> Rollout:
         """The announced change can not be made: end or pause the rollout as it was before."""
@@ -183,6 +202,11 @@ class Rollouts:
             ),
         )
 
+    async def mark_replaced(self, version: VersionId) -> None:
+        """Remember that the version is champion no longer, since now: for a while a person may return to it at once."""
+        now = self._clock.now()
+        await self.set_condition(version, lambda before: replace(before, champion_until=now))
+
     async def set_condition(
         self, version: VersionId, change: Callable[[Condition], Condition], actor: str = "", action: str = ""
     ) -> Condition:
@@ -211,6 +235,8 @@ class Rollouts:
     def record(self, rollout: Rollout, act: str, reason: str, extra: Mapping[str, object]) -> None:
         """A decision record; its id is made from what was decided, so a repeat is the same decision."""
         place = f"{rollout.number}/{rollout.step}/{rollout.phase}/{rollout.written}"
+        if rollout.dry_run:
+            place = f"{place}/{act}"
         self._tee.offer(
             Decision(
                 id=f"rollout/{rollout.model}/{place}",

@@ -60,7 +60,7 @@ class RouteWriter:
         # Without a route there is nothing that a bad version could break, and no process follows the model yet.
         if before is None or route.versions <= read_route(before.body).versions:
             revision = await self._config.put(route_name(model), route.encode(), expected, audit)
-            return Changed(revision, await self._acknowledged(model, revision))
+            return Changed(revision, await self.acknowledged(model, revision))
         async with self._proposing.setdefault(model, asyncio.Lock()):
             return await self._prepare_and_commit(model, expected, route, audit)
 
@@ -85,7 +85,7 @@ class RouteWriter:
         try:
             await self._prepared(model, proposal.id, expected)
             revision = await self._config.put(route_name(model), route.encode(), expected, audit)
-            accepted = await self._acknowledged(model, revision)
+            accepted = await self.acknowledged(model, revision)
         finally:
             await self._withdraw(model, written)
         return Changed(revision, accepted)
@@ -128,8 +128,11 @@ class RouteWriter:
             if document is not None and not holds(document):
                 raise RevisionConflict(name, expected, document.revision)
 
-    async def _acknowledged(self, model: ModelName, revision: Revision) -> list[str]:
-        """Wait until every live process reports the revision or its lease has ended; who reported it."""
+    async def acknowledged(self, model: ModelName, revision: Revision) -> list[str]:
+        """Wait until every live process reports the revision or its lease has ended; who reported it.
+
+        Returns after ACKNOWLEDGE_SECONDS at the latest.
+        """
         until = self._clock.monotonic() + ACKNOWLEDGE_SECONDS
         while True:
             served = {name: lease.models.get(model, Served()) for name, lease in (await self.live()).items()}

@@ -20,17 +20,20 @@ from gateway import metrics
 from gateway.clock import Clock
 from gateway.documents.rollout import Phase, Rollout
 from gateway.documents.store import ConfigStore
-from gateway.errors import GatewayError, NotAllowed, RevisionConflict
-from gateway.journal.journal import Offset, TrafficJournal
+from gateway.errors import GatewayError, InvalidConfig, NotAllowed, RevisionConflict
+from gateway.journal.journal import ControlJournal, Offset, TrafficJournal
 from gateway.names import ModelName, Role, VersionId
 from gateway.registry.manifest import Manifest
 from gateway.registry.registry import Registry
+from gateway.rollout.alarm import Alarms
+from gateway.rollout.eligibility import choose, plan_name
 from gateway.rollout.evidence import Verdict
 from gateway.rollout.observe import Observer, observer_of
 from gateway.rollout.operation import Operations
-from gateway.rollout.plan import Act, Action, choose, plan, plan_name
+from gateway.rollout.plan import plan
 from gateway.rollout.present import Present
 from gateway.rollout.replay import judged
+from gateway.rollout.transition import Act, Action
 
 ACTOR = "rollout"
 """How the controller signs its audit entries."""
@@ -55,6 +58,7 @@ class _Watched:
 
     rollout: Rollout
     observer: Observer
+    alarms: Alarms
     offset: Offset
 
     def is_of(self, rollout: Rollout) -> bool:
@@ -88,12 +92,14 @@ class RolloutController:
         config: ConfigStore,
         registry: Registry,
         traffic: TrafficJournal,
+        control: ControlJournal,
         operations: Operations,
         clock: Clock,
     ) -> None:
         self._config = config
         self._registry = registry
         self._traffic = traffic
+        self._control = control
         self._operations = operations
         self._clock = clock
         self._models: dict[ModelName, _Model] = {}
@@ -177,14 +183,17 @@ class RolloutController:
             return await self._supersede(present, rollout, chosen)
         known.watched = None
         reason = f"answers alert {chosen.lineage.alert}" if chosen.lineage.alert else "passed its gate"
-        await self._operations.start_rollout(present.model, chosen.number, plan_name(chosen), reason, ACTOR)
+        await self._operations.start_rollout(
+            present.model, chosen.number, plan_name(chosen), reason, ACTOR, by_hand=False
+        )
         return 0.0
 
     async def _supersede(self, present: Present, rollout: Rollout, chosen: Manifest) -> float | None:
         if rollout.pending:
             return None
-        reason = f"superseded by {chosen.version}, which answers alert {chosen.lineage.alert}"
-        act = Act.FINISH if rollout.phase is Phase.PROMOTED else Act.ROLL_BACK
+        answers = f", which answers alert {chosen.lineage.alert}" if chosen.lineage.alert else ""
+        reason = f"superseded by {chosen.version}{answers}"
+        act = Act.FINISH if rollout.phase is Phase.PROMOTED else Act.STOP if rollout.dry_run else Act.ROLL_BACK
         await self._operations.rollouts.apply(present, Action(act, reason, rollout.step), ACTOR)
         return 0.0
 
@@ -199,7 +208,15 @@ class RolloutController:
         observed = watched.observer.observed()
         condition = present.condition(rollout.version)
         quarantined = condition.reason if condition.quarantined else ""
-        action = plan(rollout, observed, present.route, present.revision, self._clock.now(), quarantined=quarantined)
+        action = plan(
+            rollout,
+            observed,
+            present.route,
+            present.revision,
+            self._clock.now(),
+            quarantined=quarantined,
+            alert=watched.alarms.first,
+        )
         action = dataclasses.replace(action, verdict=self._dated(action.verdict, watched, present))
         if action.act is Act.NOTHING:
             await self._note(known, present, rollout, action.verdict)
@@ -211,11 +228,13 @@ class RolloutController:
         watched = known.watched
         if watched is None or not watched.is_of(rollout):
             observer = observer_of(rollout, present.manifests)
-            watched = known.watched = _Watched(rollout, observer, Offset(bytes.fromhex(rollout.offset)))
+            offset = Offset(bytes.fromhex(rollout.offset))
+            watched = known.watched = _Watched(rollout, observer, Alarms(rollout), offset)
         return watched
 
     async def _fold(self, watched: _Watched) -> bool:
         """Fold what traffic there is. True when more is waiting: guards see everything before anything is decided."""
+        await watched.alarms.read(self._control)
         batch = await self._traffic.read(watched.offset, READ_ENTRIES)
         watched.observer.fold(batch.entries)
         watched.offset = batch.offset
@@ -273,7 +292,7 @@ class RolloutController:
             known.woken.clear()
             try:
                 delay = await self.reconcile(model, only_traffic)
-            except NotAllowed as error:
+            except (InvalidConfig, NotAllowed) as error:
                 _logger.info("rollout of %s: %s", model, error)
                 delay = RETRY_SECONDS
             except Exception:  # one model's trouble must not end the care for it, nor for the others

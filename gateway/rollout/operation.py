@@ -15,19 +15,20 @@ from msgspec.structs import replace
 
 from gateway.clock import Clock
 from gateway.documents.lease import Condition
-from gateway.documents.policy import PlanStep, Policy
 from gateway.documents.rollout import Freeze, Phase, Rollout
 from gateway.documents.route import Route, changed, restored, with_weights
 from gateway.documents.store import ABSENT, ConfigStore, freeze_name
 from gateway.errors import InvalidConfig, NotAllowed, RevisionConflict, VersionNotFound
-from gateway.journal.journal import TrafficJournal
+from gateway.journal.journal import ControlJournal, TrafficJournal
 from gateway.journal.tee import Tee
 from gateway.names import ModelName, Revision, VersionId
 from gateway.registry.registry import Registry
 from gateway.rollout.apply import Rollouts, audit_entry
 from gateway.rollout.change import Changed, RouteWriter
-from gateway.rollout.plan import Act, Action, enter, next_rollout
+from gateway.rollout.plan import enter
 from gateway.rollout.present import Present, find
+from gateway.rollout.start import check_start, check_version, new_rollout
+from gateway.rollout.transition import Act, Action, next_rollout
 
 
 class Operations:
@@ -42,8 +43,11 @@ class Operations:
         writer: RouteWriter,
         clock: Clock,
         draw_salt: Callable[[], str],
+        control: ControlJournal | None = None,
     ) -> None:
+        """control: of the alerts, so that those of before a rollout do not count; else its start time says so."""
         self._config = config
+        self._control = control
         self._traffic = traffic
         self.rollouts = Rollouts(config, registry, tee, writer, clock, draw_salt)
         self._writer = writer
@@ -57,30 +61,44 @@ class Operations:
         present = await self.rollouts.present(model)
         if present.route is not None:
             raise NotAllowed(f"{model} has the champion {present.route.champion}: start a rollout of {version} instead")
-        self._check_version(present, version)
+        check_version(present, version)
         route = Route(champion=version, salt=self._draw_salt())
         audit = audit_entry(actor, "introduce", f"{model}@{version}", reason, None, route)
         return await self._writer.change(model, ABSENT, route, audit)
 
-    async def start_rollout(self, model: ModelName, version: int, plan: str, reason: str, actor: str) -> Rollout:
-        """Begin a rollout on the plan `steps` or `expedited`; it waits until the controller takes its first step.
+    async def start_rollout(
+        self,
+        model: ModelName,
+        version: int,
+        plan: str,
+        reason: str,
+        actor: str,
+        by_hand: bool = True,
+        dry_run: bool = False,
+    ) -> Rollout:
+        """Begin a rollout on a plan of the policy; it waits until the controller takes its first step.
 
-        A model without a champion takes the version into service at once.
+        A model without a champion takes the version into service at once. by_hand: a person asks for it, who may
+        return to a recent champion without its steps. dry_run: it writes down what it would do and moves nothing.
         Raises VersionNotFound, NotAllowed, InvalidConfig.
         """
 
         async def act() -> Rollout:
             present = await self.rollouts.present(model)
-            self._check_start(present, version)
+            check_start(present, version)
+            rollout = new_rollout(present, version, plan, reason, actor, self._clock.now(), by_hand, dry_run)
             if present.route is None:
+                if rollout.dry_run:
+                    raise NotAllowed(f"{model} has no champion yet that a dry run could compare {version} with")
                 done = await self.introduce(model, version, reason, actor)
-                rollout = self._new_rollout(present, version, plan, reason, actor, b"")
                 rollout = replace(rollout, phase=Phase.PROMOTED, written=done.revision, weight=100.0)
                 return await self.rollouts.put(present, rollout, None)
-            rollout = self._new_rollout(present, version, plan, reason, actor, await self._traffic.end())
-            rollout = replace(rollout, champion=present.route.champion, written=present.revision)
-            await self.rollouts.put(present, rollout, audit_entry(actor, Act.START, f"{model}@{version}", reason))
-            self.rollouts.record(rollout, Act.START, reason, {"by": actor})
+            alerts = (await self._control.end()).hex() if self._control is not None else ""
+            rollout = replace(rollout, offset=(await self._traffic.end()).hex(), control_offset=alerts)
+            await self.rollouts.put(
+                present, rollout, audit_entry(actor, Act.START, f"{model}@{version}", rollout.reason)
+            )
+            self.rollouts.record(rollout, Act.START, rollout.reason, {"by": actor})
             return rollout
 
         return await self.rollouts.until_first(act)
@@ -128,10 +146,7 @@ class Operations:
             present = await self.rollouts.present(model)
             rollout = present.rollout
             if rollout is not None and rollout.is_live:
-                restores = rollout.phase is Phase.PROMOTED
-                action = Action(
-                    Act.RESTORE if restores else Act.ROLL_BACK, reason or "rolled back by hand", rollout.step
-                )
+                action = Action(_way_back(rollout), reason or "rolled back by hand", rollout.step)
                 return await self.rollouts.apply(present, action, actor)
             if present.route is None or present.route.previous is None:
                 raise NotAllowed(f"{model} has no rollout under way and no previous champion to restore")
@@ -169,7 +184,7 @@ class Operations:
                 if not (math.isfinite(weight) and 0 <= weight <= 100):
                     raise InvalidConfig(f"weights: {weight:g} for version {number} is not between 0 and 100")
                 if weight > 0:
-                    self._check_version(present, number)
+                    check_version(present, number)
             route = with_weights(present.route, {number: round(weight, 2) for number, weight in weights.items()})
             return await self._move(present, route, "weights", reason, actor)
 
@@ -182,7 +197,7 @@ class Operations:
             raise RevisionConflict(f"routes/{model}", expected, present.revision)
         before = present.route
         for number in route.versions - (before.versions if before else frozenset()):
-            self._check_version(present, number)
+            check_version(present, number)
         if before is None:
             fresh = changed(route, salt=route.salt or self._draw_salt())
             audit = audit_entry(actor, "route", f"{model}@{route.champion}", reason, None, fresh)
@@ -225,12 +240,15 @@ class Operations:
         assert before is not None
         gone = {canary.version for canary in before.canaries} - route.versions
         rollout = present.rollout
-        if rollout is not None and rollout.is_live and rollout.version in before.challengers - route.versions:
+        is_tried = rollout is not None and rollout.is_live and not rollout.dry_run
+        if rollout is not None and is_tried and rollout.version in before.challengers - route.versions:
             gone.add(rollout.version)
         subject = f"{model}@{','.join(map(str, sorted(route.challengers | gone))) or route.champion}"
         name = Act.ROLL_BACK if gone and not route.challengers else action
         audit = audit_entry(actor, name, subject, reason, before, route)
         done = await self._writer.change(model, present.revision, route, audit)
+        if route.champion != before.champion:
+            await self.rollouts.mark_replaced(VersionId(model, before.champion))
         gone |= {number for number in present.manifests if route.champion < number <= before.champion}
         for number in gone:
             await self.rollouts.mark_rolled_back(VersionId(model, number), reason or "taken out by hand")
@@ -241,6 +259,9 @@ class Operations:
         present = await self.rollouts.present(model)
         rollout = present.rollout
         if rollout is None or rollout.phase is Phase.PROMOTED or not rollout.is_live or rollout.version not in gone:
+            return
+        if rollout.dry_run:
+            await self.rollouts.apply(present, Action(Act.STOP, reason or "taken out by hand", rollout.step), actor)
             return
         action = Action(Act.ROLL_BACK, reason or "taken out by hand", rollout.step)
         after = next_rollout(rollout, action, self._clock.now(), present.revision)
@@ -262,53 +283,12 @@ class Operations:
             raise NotAllowed(f"{model} has no rollout under way")
         if rollout.phase is Phase.PROMOTED:
             raise NotAllowed(f"{model}@{rollout.version} is promoted already; roll back to restore the last champion")
-        return present, rollout
-
-    def _check_version(self, present: Present, number: int) -> None:
-        if number not in present.manifests:
-            raise VersionNotFound(f"there is no version {present.model}@{number}")
-        condition = present.condition(number)
-        if condition.quarantined:
+        if rollout.dry_run:
             raise NotAllowed(
-                f"{present.model}@{number} is quarantined ({condition.reason}); "
-                f"lift it with: gateway versions {present.model} --release {number}"
+                f"{model}@{rollout.version} is a dry run, which moves nothing: end it with "
+                f"`gateway rollout roll-back {model}` and start one without --dry-run"
             )
-
-    def _check_start(self, present: Present, version: int) -> None:
-        self._check_version(present, version)
-        model, rollout = present.model, present.rollout
-        if present.freeze.frozen:
-            raise NotAllowed(f"{model} is frozen ({present.freeze.reason}): unfreeze it, or set weights by hand")
-        if present.route is not None and present.route.champion == version:
-            raise NotAllowed(f"{model}@{version} is the champion already")
-        if rollout is not None and rollout.is_live:
-            what = "still guarded after its promotion" if rollout.guarding else rollout.phase
-            raise NotAllowed(f"{model}@{rollout.version} is under way ({what}): roll it back or let it end first")
-
-    def _new_rollout(
-        self, present: Present, version: int, plan: str, reason: str, actor: str, offset: bytes
-    ) -> Rollout:
-        now = self._clock.now()
-        policy = present.policy
-        return Rollout(
-            model=present.model,
-            version=version,
-            champion=version,
-            plan=plan,
-            steps=tuple(step.step for step in steps_of(policy, plan)),
-            phase=Phase.WAITING,
-            reason=reason,
-            number=present.rollout.number + 1 if present.rollout else 1,
-            since=now,
-            started=now,
-            step_since=now,
-            offset=offset.hex(),
-            guards=policy.rollout.guards.guards,
-            after_promotion_requests=policy.rollout.after_promotion.requests,
-            without_evidence=policy.rollout.without_evidence,
-            answers=present.manifests[version].lineage.alert,
-            actor=actor,
-        )
+        return present, rollout
 
     async def _set_freeze(self, model: ModelName, freeze: Freeze) -> Freeze:
         name = freeze_name(model)
@@ -323,14 +303,8 @@ class Operations:
         return await self.rollouts.until_first(act)
 
 
-def steps_of(policy: Policy, plan: str) -> tuple[PlanStep, ...]:
-    """The policy's steps of a plan. Raises InvalidConfig for another name, or for a step that could never end."""
-    if plan not in {"steps", "expedited"}:
-        raise InvalidConfig(f"plan: {plan!r} is not a plan; write steps or expedited")
-    steps = policy.rollout.steps if plan == "steps" else policy.rollout.expedited
-    for place, step in enumerate(steps):
-        until = step.until
-        if until is not None and ((step.canary and until.pairs) or (step.shadow and until.requests)):
-            counted = "requests" if step.canary else "pairs"
-            raise InvalidConfig(f"rollout.{plan}[{place}].until: this step counts {counted} only, it would never end")
-    return steps
+def _way_back(rollout: Rollout) -> Act:
+    """The act that takes a rollout back, whatever it has come to."""
+    if rollout.dry_run:
+        return Act.STOP
+    return Act.RESTORE if rollout.phase is Phase.PROMOTED else Act.ROLL_BACK

@@ -48,7 +48,9 @@ async def act(data: Path, do: Callable[[Operations], object] | None = None) -> N
         operations = Operations(stores.config, stores.registry, stores.traffic, tee, writer, clock, lambda: "salt")
         if do is not None:
             await do(operations)  # type: ignore[misc]
-        controller = RolloutController(stores.config, stores.registry, stores.traffic, operations, clock)
+        controller = RolloutController(
+            stores.config, stores.registry, stores.traffic, stores.control, operations, clock
+        )
         while await controller.reconcile(MODEL) == 0:
             pass
         tee.close()

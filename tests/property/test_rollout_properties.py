@@ -15,7 +15,8 @@ from gateway.names import Outcome, Reason, Role
 from gateway.registry.manifest import PredictionSpec
 from gateway.rollout.evidence import Compared, FailureShare, Paired, Tally, assess
 from gateway.rollout.observe import Observed, Observer, Steps, prediction_reader
-from gateway.rollout.plan import MOVES_ROUTE, TRANSITIONS, Act, next_rollout, next_route, plan
+from gateway.rollout.plan import plan
+from gateway.rollout.transition import MOVES_ROUTE, TRANSITIONS, Act, next_rollout, next_route
 
 _READ = prediction_reader({number: PredictionSpec(output="label", kind="class") for number in (1, 2)})
 _STEPS = (

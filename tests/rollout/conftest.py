@@ -28,7 +28,7 @@ from gateway.documents.store import (
     route_name,
 )
 from gateway.journal.journal import START
-from gateway.journal.record import Decision, Feedback, Prediction, TrafficRecord
+from gateway.journal.record import Alert, Decision, Feedback, Prediction, TrafficRecord
 from gateway.names import BUCKETS, ModelName, Outcome, Reason, Revision, Role, VersionId
 from gateway.registry.manifest import GateReport, Lineage, Manifest, PredictionSpec
 from gateway.rollout.change import RouteWriter
@@ -121,16 +121,20 @@ class World:
         self.restart()
 
     def _new_operations(self, writer: RouteWriter) -> Operations:
-        return Operations(self.config, self.registry, self.traffic, self.tee, writer, self.clock, self._draw_salt)
+        salt = self._draw_salt
+        return Operations(self.config, self.registry, self.traffic, self.tee, writer, self.clock, salt, self.control)
 
     def controller_elsewhere(self) -> RolloutController:
         """A controller of another process: it shares nothing but the stores."""
         operations = self._new_operations(RouteWriter(self.config, self.clock))
-        return RolloutController(self.config, self.registry, self.traffic, operations, self.clock)
+        return self._new_controller(operations)
+
+    def _new_controller(self, operations: Operations) -> RolloutController:
+        return RolloutController(self.config, self.registry, self.traffic, self.control, operations, self.clock)
 
     def restart(self) -> None:
         """A new controller that remembers nothing."""
-        self.controller = RolloutController(self.config, self.registry, self.traffic, self.operations, self.clock)
+        self.controller = self._new_controller(self.operations)
 
     def publish(self, number: int, gate: bool | None = True, **lineage: Any) -> Manifest:
         """A version; from a job with known data unless `lineage` says otherwise."""
@@ -191,6 +195,23 @@ class World:
         for record in records:
             self._serving.offer(record)
         self._serving.flush()
+
+    def alert(self, number: int = 1, **fields: Any) -> Alert:
+        """Write an alert of the monitor on version 2 as a shadow, unless `fields` say otherwise."""
+        about: dict[str, Any] = {"version": 2, "role": Role.SHADOW, "kind": "data_quality"} | fields
+        alert = Alert(
+            id=f"alert-{number}",
+            model=about.pop("model", MODEL),
+            detector="quality",
+            evidence=30.0,
+            threshold=20.0,
+            severity="high",
+            message="missing values rose",
+            **about,
+        )
+        self.tee.offer(alert)
+        self.tee.flush()
+        return alert
 
     async def decisions(self) -> list[Decision]:
         """Every decision record so far."""
@@ -258,16 +279,20 @@ class World:
             await asyncio.sleep(0)
         raise AssertionError("it never came to that")
 
-    async def serving_process(self, gateway: str, refuses: str = "") -> None:
-        """A serving process for ever: prepares what is proposed (or refuses it) and picks routes up."""
+    async def serving_process(self, gateway: str, refuses: str = "", late_seconds: float = 0.0) -> None:
+        """A serving process for ever: prepares what is proposed (or refuses it) and picks routes up, some time late."""
+        shown, seen = self.revision, self.clock.now()
         prepared = refused = ""
         while True:
             proposal = self.config.documents.get(proposal_name(MODEL))
             if proposal is not None:
                 asked = msgspec.json.decode(proposal.body, type=Proposal).id
                 prepared, refused = ("", asked) if refuses else (asked, "")
-            revision = self.config.documents[route_name(MODEL)].revision if self.config.documents else 0
-            await self.renew(gateway, revision=revision, prepared=prepared, refused=refused, reason=refuses)
+            if self.revision != shown and self.clock.now() - seen >= late_seconds:
+                shown = self.revision
+            if self.revision == shown:
+                seen = self.clock.now()
+            await self.renew(gateway, revision=shown, prepared=prepared, refused=refused, reason=refuses)
             await asyncio.sleep(0)
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.documents.rollout import Phase
-from gateway.documents.store import rollout_name, route_name
+from gateway.documents.store import proposal_name, rollout_name, route_name
 from gateway.errors import NotAllowed
 from gateway.journal.journal import Offset
 from gateway.rollout.controller import READ_ENTRIES
@@ -483,3 +483,98 @@ async def test_a_decision_holds_what_is_needed_to_compute_it_again(world: World)
     assert decision.evidence["values"]["errors"] == 1.0
     stretch = await world.traffic.read(Offset(bytes.fromhex(decision.evidence["from"])), 1000)
     assert (len(stretch.entries), stretch.offset.hex()) == (40, decision.evidence["until"])
+
+
+async def test_the_clock_of_a_step_starts_when_its_route_is_acknowledged(world: World) -> None:
+    """A process that takes its time must not eat up the time limit of the step."""
+    await world.operations.start_rollout(MODEL, 2, "steps", "a test", "ada")
+    process = asyncio.create_task(world.serving_process("g1", late_seconds=6.0))
+    announced = world.clock.now()
+    await world.settle()
+    process.cancel()
+    assert world.is_in(Phase.SHADOW)
+    assert world.rollout.since - announced < 1.0
+    assert world.rollout.step_since - world.rollout.since >= 6.0
+
+
+async def test_a_change_that_another_process_confirms_is_acknowledged_first(world: World) -> None:
+    """The one who wrote the route died: whoever goes on asks the serving processes as well."""
+    await world.operations.start_rollout(MODEL, 2, "steps", "a test", "ada")
+    process = asyncio.create_task(world.serving_process("g1", late_seconds=6.0))
+    world.config.dies_after = route_name(MODEL)
+    with pytest.raises(KeyboardInterrupt):
+        await world.settle()
+    died = world.clock.now()
+    world.restart()
+    await world.settle()
+    process.cancel()
+    assert (world.rollout.phase, world.rollout.pending) == (Phase.SHADOW, 0)
+    assert world.rollout.step_since - died >= 5.0
+
+
+async def test_a_step_holds_as_long_as_the_policy_says(world: World) -> None:
+    """Enough evidence in a quiet minute is not enough: a day has other hours."""
+    await world.set_policy(steps=[{"shadow": 100, "until": {"pairs": 20}, "hold": "10m"}, {"promote": "auto"}])
+    await _start(world)
+    world.serve_pairs(40)
+    await world.settle()
+    assert world.is_in(Phase.SHADOW)
+    world.clock.advance(601)
+    await world.settle()
+    assert world.is_in(Phase.PROMOTED)
+
+
+async def test_an_approval_has_a_deadline(world: World) -> None:
+    """`promote: approve, at_most`: no answer is no."""
+    steps = [{"shadow": 100, "until": {"pairs": 20}}, {"promote": "approve", "at_most": "2d"}]
+    await world.set_policy(steps=steps)
+    await _start(world)
+    world.serve_pairs(20)
+    await world.settle()
+    assert world.is_in(Phase.APPROVING)
+    world.clock.advance(2 * 86_400 + 1)
+    await world.settle()
+    assert (world.rollout.phase, world.rollout.reason) == (Phase.ROLLED_BACK, "nobody said yes within 172800 s")
+
+
+async def test_blue_green_loads_everywhere_and_then_switches_at_once(world: World) -> None:
+    """No callers are moved in parts, and nothing is served before every process has it loaded and warm."""
+    await world.operations.start_rollout(MODEL, 2, "blue_green", "a test", "ada")
+    process = asyncio.create_task(world.serving_process("g1"))
+    await world.settle()
+    process.cancel()
+    assert (world.rollout.phase, world.rollout.plan, world.rollout.guarding) == (Phase.PROMOTED, "blue_green", True)
+    assert (world.route.champion, world.route.previous, world.route.canaries) == (2, 1, ())
+    assert proposal_name(MODEL) in world.config.puts
+    assert await world.actions() == ["start", "promote"]
+
+
+async def test_blue_green_switches_nowhere_when_one_process_can_not_load_it(world: World) -> None:
+    """Check before the switch: the route in force stays as it is."""
+    await world.operations.start_rollout(MODEL, 2, "blue_green", "a test", "ada")
+    processes = [
+        asyncio.create_task(world.serving_process("g1")),
+        asyncio.create_task(world.serving_process("g2", refuses="m@2: warm-up failed")),
+    ]
+    await world.settle()
+    for process in processes:
+        process.cancel()
+    assert (world.rollout.phase, world.route.versions) == (Phase.ROLLED_BACK, frozenset({1}))
+    assert "g2: m@2: warm-up failed" in world.rollout.reason
+
+
+@pytest.mark.parametrize("who", ["a person", "a guard"])
+async def test_the_way_back_from_blue_green_needs_no_load(world: World, who: str) -> None:
+    """The last champion stays loaded: nothing is proposed, the route is simply written."""
+    await _start(world, "blue_green")
+    process = asyncio.create_task(world.serving_process("g1"))
+    world.config.puts.clear()
+    if who == "a person":
+        await world.operations.roll_back(MODEL, "bad day", "ada")
+    else:
+        for _ in range(25):
+            world.serve(2, predicted=0, label=1)
+        await world.settle()
+    process.cancel()
+    assert (world.route.champion, world.rollout.phase) == (1, Phase.ROLLED_BACK)
+    assert proposal_name(MODEL) not in world.config.puts

@@ -6,15 +6,16 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.documents.lease import Condition
 from gateway.documents.rollout import Phase
 from gateway.documents.route import Canary, Route, Shadow
-from gateway.documents.store import condition_name
+from gateway.documents.store import condition_name, route_name
 from gateway.errors import InvalidConfig, NotAllowed, RevisionConflict, VersionNotFound
 from gateway.names import Revision, VersionId
 from gateway.rollout.change import Changed
-from gateway.rollout.operation import steps_of
+from gateway.rollout.start import steps_of, was_champion
 from tests.rollout.conftest import MODEL, World
 
 
@@ -44,7 +45,7 @@ async def test_what_can_not_be_started_is_refused_with_its_reason(world: World) 
         await start(MODEL, 9, "steps", "", "ada")
     with pytest.raises(NotAllowed, match="champion already"):
         await start(MODEL, 1, "steps", "", "ada")
-    with pytest.raises(InvalidConfig, match="write steps or expedited"):
+    with pytest.raises(InvalidConfig, match="write steps, expedited or blue_green"):
         await start(MODEL, 2, "fast", "", "ada")
     world.publish(3)
     await _quarantine(world, 3)
@@ -284,3 +285,64 @@ async def test_two_processes_that_write_the_same_act_do_it_once(world: World) ->
     assert world.is_in(Phase.ROLLED_BACK)
     assert len([entry for entry in world.config.entries if entry.action == "roll_back"]) == 1
     assert world.revision > revision
+
+
+async def _replace_champion(world: World) -> None:
+    """Version 2 takes the place of version 1, by its rollout, and stays."""
+    await world.operations.start_rollout(MODEL, 2, "blue_green", "", "ada")
+    await world.settle()
+    world.serve_pairs(30)
+    await world.settle()
+    assert (world.route.champion, world.rollout.guarding) == (2, False)
+
+
+@pytest.mark.parametrize(("hours", "phase"), [(0, Phase.PROMOTED), (23, Phase.PROMOTED), (25, Phase.SHADOW)])
+async def test_a_return_to_a_recent_champion_skips_the_steps(world: World, hours: int, phase: Phase) -> None:
+    """It has proven itself a moment ago; after a day the world is another one."""
+    await _replace_champion(world)
+    world.clock.advance(hours * 3600)
+    await world.operations.start_rollout(MODEL, 1, "steps", "complaints", "ada")
+    await world.settle()
+    assert (world.rollout.version, world.rollout.phase) == (1, phase)
+    says = "complaints: it was champion until" in world.rollout.reason and "steps are skipped" in world.rollout.reason
+    assert says is (phase is Phase.PROMOTED)
+    assert world.rollout.guarding is (phase is Phase.PROMOTED)
+
+
+async def test_a_champion_that_a_person_replaced_may_return_as_well(world: World) -> None:
+    """Whoever changed the route: what counts is that it was champion."""
+    await world.operations.put_route(MODEL, Route(champion=2), "by hand", "ada", world.revision)
+    await world.operations.start_rollout(MODEL, 1, "steps", "", "ada")
+    await world.settle()
+    assert (world.route.champion, world.rollout.phase) == (1, Phase.PROMOTED)
+
+
+@pytest.mark.parametrize("fault", ["rolled back", "quarantined", "crashed", "the policy says so", "clock went back"])
+async def test_what_fell_or_lies_in_doubt_never_skips_a_step(world: World, fault: str) -> None:
+    """A window is for versions that nothing is held against."""
+    await _replace_champion(world)
+    version = VersionId(MODEL, 1)
+    marks: dict[str, dict[str, Any]] = {
+        "rolled back": {"rolled_back": True},
+        "quarantined": {"quarantined": True},
+        "crashed": {"suspect": True},
+        "clock went back": {"champion_until": world.clock.now() + 3600},
+    }
+    if fault == "the policy says so":
+        await world.set_policy(rollback_window=0)
+    else:
+        await world.operations.rollouts.set_condition(version, lambda before: replace(before, **marks[fault]))
+    present = await world.operations.rollouts.present(MODEL)
+    assert not was_champion(present, 1, world.clock.now() + 1)
+
+
+async def test_a_controller_that_died_at_the_promotion_leaves_the_return_open(world: World) -> None:
+    """The route was written and nothing else: the next one remembers who was champion."""
+    await world.operations.start_rollout(MODEL, 2, "blue_green", "", "ada")
+    world.config.dies_after = route_name(MODEL)
+    with pytest.raises(KeyboardInterrupt):
+        await world.settle()
+    assert not world.condition(1).champion_until
+    world.restart()
+    await world.settle()
+    assert world.condition(1).champion_until == world.clock.now()

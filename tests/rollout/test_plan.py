@@ -14,19 +14,11 @@ from gateway.documents.route import Canary, Route, Shadow, with_shadow, with_wei
 from gateway.errors import InvalidConfig, NotAllowed
 from gateway.names import ModelName
 from gateway.registry.manifest import GateReport, Lineage, Manifest
+from gateway.rollout.eligibility import choose, eligible, next_step
 from gateway.rollout.evidence import Compared, Tally
 from gateway.rollout.observe import Observed, Steps
-from gateway.rollout.plan import (
-    TRANSITIONS,
-    Act,
-    Action,
-    choose,
-    eligible,
-    next_rollout,
-    next_route,
-    next_step,
-    plan,
-)
+from gateway.rollout.plan import plan
+from gateway.rollout.transition import TRANSITIONS, Act, Action, next_rollout, next_route
 
 ROUTE = Route(champion=1, salt="s")
 SHADOWED = with_shadow(ROUTE, 2, 100)
@@ -55,6 +47,8 @@ FAILING = Observed(before=Compared(trial=Tally(20, 5, 0, 5)), after=Compared(tri
 HELD = replace(SHADOW, phase=Phase.HELD)
 PAUSED = replace(CANARY, phase=Phase.PAUSED)
 APPROVING = replace(CANARY, phase=Phase.APPROVING)
+SLOW = replace(SHADOW, steps=(replace(SHADOW.steps[0], hold_seconds=30.0), *SHADOW.steps[1:]))
+ASKING = replace(APPROVING, step=2, steps=(*SHADOW.steps[:2], Step(promote="approve", at_most_seconds=50.0)))
 OVER = replace(PROMOTED, guarding=False)
 FALLEN = replace(SHADOW, phase=Phase.ROLLED_BACK)
 THIRD = Route(champion=3, shadows=SHADOWED.shadows)
@@ -90,6 +84,12 @@ def _counts(**counts: int) -> Observed:
         pytest.param(PAUSED, _counts(), SHADOWED, 9, 0, Act.NOTHING, id="paused"),
         pytest.param(HELD, _counts(pairs=10), SHADOWED, 7, 99, Act.CANARY, id="held, then not"),
         pytest.param(HELD, _counts(), SHADOWED, 7, 99, Act.NOTHING, id="held"),
+        pytest.param(SLOW, _counts(pairs=10), SHADOWED, 7, 29, Act.NOTHING, id="enough, but too early"),
+        pytest.param(SLOW, _counts(pairs=10), SHADOWED, 7, 30, Act.CANARY, id="enough and late enough"),
+        pytest.param(SLOW, _counts(pairs=10), SHADOWED, 7, -9e4, Act.NOTHING, id="the clock went back a day"),
+        pytest.param(SLOW, FAILING, SHADOWED, 7, 1, Act.ROLL_BACK, id="guard while it must hold"),
+        pytest.param(ASKING, _counts(), SPLIT, 7, 50, Act.NOTHING, id="asked"),
+        pytest.param(ASKING, _counts(), SPLIT, 7, 51, Act.ROLL_BACK, id="nobody said yes"),
         pytest.param(PROMOTED, FAILING, AFTER, 7, 0, Act.RESTORE, id="fall"),
         pytest.param(PROMOTED, FAILING, Route(champion=2), 7, 0, Act.NOTHING, id="nothing to restore"),
         pytest.param(PROMOTED, _counts(promoted=9), AFTER, 7, 0, Act.NOTHING, id="guarding"),

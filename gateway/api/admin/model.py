@@ -156,6 +156,8 @@ def rollout_view(rollout: Rollout) -> dict[str, Any]:
         "started": rollout.started,
         "guarding": rollout.guarding,
         "answers": rollout.answers,
+        "dry_run": rollout.dry_run,
+        "would": rollout.would,
         "actor": rollout.actor,
     }
 

@@ -33,7 +33,7 @@ from gateway.registry.manifest import Feature, Manifest
 from gateway.registry.reference import build_reference, encode_reference, read_reference
 from gateway.registry.registry import Registry
 from gateway.registry.sample import read_sample
-from gateway.rollout.plan import next_step
+from gateway.rollout.eligibility import next_step
 from gateway.rollout.present import find, read_present
 from gateway.settings import Settings
 

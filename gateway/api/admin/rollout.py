@@ -17,11 +17,12 @@ from gateway.errors import DocumentNotFound
 
 
 class StartBody(msgspec.Struct, forbid_unknown_fields=True):
-    """Which version, on which plan, and why. plan: steps | expedited."""
+    """Which version, on which plan, and why. plan: steps | expedited | blue_green. dry_run: tell only."""
 
     version: int
     plan: str = "steps"
     reason: str = ""
+    dry_run: bool = False
 
 
 class ReasonBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -42,7 +43,9 @@ async def show_rollout(asked: Asked) -> Response:
 async def start(asked: Asked) -> Response:
     """Start a rollout."""
     body = await asked.json(StartBody)
-    rollout = await asked.operations.start_rollout(asked.model, body.version, body.plan, body.reason, asked.actor)
+    rollout = await asked.operations.start_rollout(
+        asked.model, body.version, body.plan, body.reason, asked.actor, dry_run=body.dry_run
+    )
     return json_response(rollout_view(rollout), 201)
 
 

@@ -86,9 +86,9 @@ class Alert(Struct, frozen=True, array_like=True, tag="alert"):
 class Decision(Struct, frozen=True, array_like=True, tag="decision"):
     """What a controller decided and why, with everything needed to recompute it.
 
-    actor: rollout | retraining.
+    actor: rollout | retraining | experiment.
     action: rollout: start shadow canary approve promote roll_back hold pause restore finish end;
-        retraining: start refuse publish reject.
+        retraining: start refuse publish reject; experiment: start take_out end.
     """
 
     id: str

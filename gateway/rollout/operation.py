@@ -26,6 +26,7 @@ from gateway.names import ModelName, Revision, VersionId
 from gateway.registry.registry import Registry
 from gateway.rollout.apply import Rollouts, audit_entry
 from gateway.rollout.change import Changed, RouteWriter
+from gateway.rollout.overlap import refuse_during_experiment
 from gateway.rollout.plan import Act, Action, enter, next_rollout
 from gateway.rollout.present import Present, find
 
@@ -49,6 +50,7 @@ class Operations:
         self._writer = writer
         self._clock = clock
         self._draw_salt = draw_salt
+        self.writer, self.draw_salt = writer, draw_salt  # experiments move routes too
 
     # Rollouts.
 
@@ -72,6 +74,7 @@ class Operations:
         async def act() -> Rollout:
             present = await self.rollouts.present(model)
             self._check_start(present, version)
+            await refuse_during_experiment(self._config, model)
             if present.route is None:
                 done = await self.introduce(model, version, reason, actor)
                 rollout = self._new_rollout(present, version, plan, reason, actor, b"")

@@ -175,6 +175,27 @@ def test_a_rollout_by_command(command: Command, running: Running) -> None:
     assert "no longer" in command("rollout", "unfreeze", "electricity", *options).out
 
 
+def test_an_experiment_by_command(command: Command, running: Running) -> None:
+    options = running.options
+    words = ("2=10", "3=5.5", "--metric", "errors", "--alpha", "0.1", "--at-most", "7d", "--reason", "which?")
+    started = command("experiment", "start", "electricity", *words, *options)
+    assert started.code == 0, started.err
+    assert "experiment 1 of electricity: errors, lower is better" in started.out
+    shown = command("experiment", "status", "electricity", "--json", *options).json
+    assert (shown["alpha"], shown["at_most"], [arm["weight"] for arm in shown["arms"]]) == (
+        0.1,
+        604800,
+        [84.5, 10, 5.5],
+    )
+    refused = command("experiment", "start", "electricity", "2=10", *options)
+    assert (refused.code, "gateway experiment stop electricity" in refused.err) == (1, True)
+    assert command("experiment", "start", "electricity", "two", *options).code == 2
+    stopped = command("experiment", "stop", "electricity", "--reason", "enough", *options)
+    assert "ended since" in stopped.out
+    assert ": enough" in stopped.out
+    assert "verdict: undecided" in stopped.out
+
+
 def test_jobs_and_alerts(command: Command, running: Running) -> None:
     options = running.options
     job = command("train", "electricity", "--reason", "please", "--json", *options).json

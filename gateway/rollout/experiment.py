@@ -22,7 +22,7 @@ from gateway.names import BUCKETS, Outcome, Reason, Role
 from gateway.registry.reference import category
 from gateway.rollout.evidence import FailureShare, Tally
 from gateway.rollout.interval import Moments
-from gateway.rollout.observe import SLACK_US, ReadPrediction, RunTimes
+from gateway.rollout.observe import FIRST_RUN_TIMES, SLACK_US, ReadPrediction, RunTimes
 
 PENDING = 100_000
 """Requests whose feedback is waited for; beyond it the oldest is given up and counted."""
@@ -34,7 +34,11 @@ _NO_UNITS = Moments()
 
 @dataclass(frozen=True, slots=True)
 class ArmSeen:
-    """Figures of one arm. moments: of its units' figures. errors, slow: logarithm of the evidence against it."""
+    """Figures of one arm.
+
+    tally: of its runs; one that never began, because its deadline passed while it waited, is none.
+    moments: of its units' figures. errors, slow: logarithm of the most evidence that there was against it.
+    """
 
     version: int
     tally: Tally = _NO_ANSWERS
@@ -70,10 +74,43 @@ class _Unit:
         return self.total / self.count
 
 
-class _Arm:
-    """One arm while it is counted. weight: its share of what it and the champion answer; None: it is the champion."""
+class _Guard:
+    """The evidence of one guard. peak: the most there ever was, so that no verdict hangs on when one looks."""
 
-    def __init__(self, version: int, weight: float | None) -> None:
+    def __init__(self) -> None:
+        self._share = FailureShare()
+        self.peak = 0.0
+
+    def add(self, is_challenger: bool, weight: float) -> None:
+        """Count one bad event."""
+        self._share.add(is_challenger, weight)
+        self.peak = max(self.peak, self._share.log)
+
+
+class _Slow:
+    """When a run is slow: above the champion's 95th percentile, renewed every 32 runs, a challenger's with slack."""
+
+    def __init__(self) -> None:
+        self._times = RunTimes()
+        self._count = 0
+        self._limit = math.inf
+
+    def add(self, microseconds: int) -> None:
+        """Add one run of the champion."""
+        self._times.add(microseconds)
+        self._count += 1
+        if self._count >= FIRST_RUN_TIMES and (self._count - FIRST_RUN_TIMES) % 32 == 0:
+            self._limit = self._times.quantile(0.95) or math.inf
+
+    def is_slow(self, microseconds: int, is_challenger: bool) -> bool:
+        """Nothing is slow before the champion is known."""
+        return microseconds > self._limit + (SLACK_US if is_challenger else 0)
+
+
+class _Arm:
+    """One arm while it is counted. weight: its share of what it and the champion answer; 0: it is the champion."""
+
+    def __init__(self, version: int, weight: float) -> None:
         self.version = version
         self.weight = weight
         self.tally = Tally()
@@ -81,8 +118,8 @@ class _Arm:
         self.units: dict[int, _Unit] = {}
         self.failed_units: set[int] = set()
         self.slow_units: set[int] = set()
-        self.errors = FailureShare()
-        self.slow = FailureShare()
+        self.errors = _Guard()
+        self.slow = _Guard()
 
     def unit(self, record: Prediction) -> _Unit:
         """The unit to which an answer belongs."""
@@ -98,7 +135,7 @@ class _Arm:
 
     def seen(self) -> ArmSeen:
         """The arm as a value."""
-        return ArmSeen(self.version, self.tally, self.moments, self.errors.log, self.slow.log)
+        return ArmSeen(self.version, self.tally, self.moments, self.errors.peak, self.slow.peak)
 
 
 @dataclass(slots=True)
@@ -123,12 +160,12 @@ class ExperimentObserver:
         owners = owners_of(experiment)
         held = {version: owners.count(version) for version in {experiment.champion, *owners}}
         self._owners = owners
-        self._control = _Arm(experiment.champion, None)
+        self._control = _Arm(experiment.champion, 0.0)
         self._arms = {experiment.champion: self._control}
         for arm in experiment.arms:
             own = held.get(arm.version, 0)
             self._arms[arm.version] = _Arm(arm.version, own / max(own + held[experiment.champion], 1))
-        self._times = RunTimes()
+        self._slow = _Slow()
         self._waiting: OrderedDict[str, _Waiting] = OrderedDict()
         self._least, self._most = (math.inf, -math.inf) if self._metric is Metric.VALUE else (0.0, 1.0)
         self._dropped = 0
@@ -164,23 +201,23 @@ class ExperimentObserver:
 
     def _guard(self, arm: _Arm, record: Prediction, failed: bool) -> None:
         """Count the answer for the guards; a caller's second failure is the same event, not another one."""
-        latency = record.latency_us if record.outcome is not Outcome.ERROR else 0
-        limit = self._times.p95
-        slow = limit is not None and latency > limit + (0 if arm is self._control else SLACK_US)
+        if record.outcome is Outcome.DEADLINE and record.latency_us == 0:
+            return  # its time was over before it ran: that says nothing of the version
+        latency = record.latency_us if record.outcome is Outcome.OK else 0
+        slow = self._slow.is_slow(latency, arm is not self._control)
         arm.tally = arm.tally.add(failed, slow)
         if arm is self._control and latency > 0:
-            self._times.add(latency)
+            self._slow.add(latency)
         if failed and _is_new(arm.failed_units, record):
-            self._blame(arm, "errors")
+            for other in self._blamed(arm):
+                other.errors.add(other is arm, other.weight)
         if slow and _is_new(arm.slow_units, record):
-            self._blame(arm, "slow")
+            for other in self._blamed(arm):
+                other.slow.add(other is arm, other.weight)
 
-    def _blame(self, arm: _Arm, what: str) -> None:
-        """One bad event of an arm; the champion's is weighed against every challenger."""
-        for other in self._arms.values() if arm is self._control else (arm,):
-            if other.weight is not None:
-                share: FailureShare = other.errors if what == "errors" else other.slow
-                share.add(other is arm, other.weight)
+    def _blamed(self, arm: _Arm) -> Sequence[_Arm]:
+        """Whose evidence a bad event of the arm concerns: the champion's is weighed against every challenger."""
+        return [other for other in self._arms.values() if other is not arm] if arm is self._control else (arm,)
 
     def _wait(self, request: str, waiting: _Waiting) -> None:
         if request in self._waiting:

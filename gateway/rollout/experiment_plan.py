@@ -19,7 +19,7 @@ from gateway.documents.experiment import LEAST_WEIGHT, MOST_CHALLENGERS, Experim
 from gateway.documents.policy import Policy
 from gateway.documents.route import Route, changed, with_weights
 from gateway.errors import InvalidConfig
-from gateway.rollout.comparison import Judged
+from gateway.rollout.experiment_verdict import Judged
 
 LEAST_UNITS = 20
 """The intervals lean on the central limit theorem: below so many units of an arm nobody may ask for one."""

@@ -23,7 +23,6 @@ from gateway.journal.record import Decision
 from gateway.journal.tee import Tee
 from gateway.names import ModelName, Revision, VersionId
 from gateway.rollout.apply import FINISH_SECONDS, audit_entry
-from gateway.rollout.comparison import RULE, Judged
 from gateway.rollout.experiment_plan import (
     MOVES_ROUTE,
     Act,
@@ -35,6 +34,7 @@ from gateway.rollout.experiment_plan import (
     wanted_route,
     with_figures,
 )
+from gateway.rollout.experiment_verdict import RULE, Judged
 from gateway.rollout.operation import Operations
 from gateway.rollout.overlap import read_experiment, under_way
 from gateway.rollout.present import Present, find

@@ -72,9 +72,9 @@ class Operations:
         """
 
         async def act() -> Rollout:
+            await refuse_during_experiment(self._config, model)
             present = await self.rollouts.present(model)
             self._check_start(present, version)
-            await refuse_during_experiment(self._config, model)
             if present.route is None:
                 done = await self.introduce(model, version, reason, actor)
                 rollout = self._new_rollout(present, version, plan, reason, actor, b"")

@@ -15,9 +15,9 @@ from gateway.journal.record import Entry, Feedback, Place, Prediction, TrafficRe
 from gateway.names import Outcome, Reason, Role
 from gateway.registry.manifest import PredictionSpec
 from gateway.rollout import experiment as fold_module
-from gateway.rollout.comparison import failing, judge
 from gateway.rollout.evidence import Tally
 from gateway.rollout.experiment import ArmSeen, ExperimentObserver, Seen
+from gateway.rollout.experiment_verdict import failing, judge
 from gateway.rollout.interval import Moments
 from gateway.rollout.observe import prediction_reader
 
@@ -212,7 +212,9 @@ def test_a_slow_arm_is_rejected() -> None:
     """Above the champion's 95th percentile by more than anybody notices."""
     records: list[TrafficRecord] = [answer(f"c{n}", 1, 2000 + n) for n in range(200)]
     records += [answer(f"x{n}", 2, n, latency_us=400) for n in range(60)]
+    before = failing(experiment(), seen(records[:99] + records[200:]))
     found = failing(experiment(), seen(records))
+    assert before is None, "nothing is slow before 100 runs of the champion were timed"
     assert found is not None
     assert found[1].startswith("slow: 60 of 60 answers were slow, against 0 of 200")
 
@@ -222,7 +224,25 @@ def test_the_champions_failures_reject_nobody() -> None:
     records: list[TrafficRecord] = [answer(f"c{n}", 1, 2000 + n, outcome=Outcome.ERROR) for n in range(200)]
     found = seen(records + [answer(f"x{n}", 2, n) for n in range(60)])
     assert failing(experiment(), found) is None
-    assert found.arms[1].errors < 0 > found.arms[2].errors
+    assert (found.arms[1].errors, found.arms[2].errors) == (0.0, 0.0)
+
+
+def test_a_run_that_never_began_says_nothing_of_its_version() -> None:
+    """The deadline passed while it waited for others; the caller's answer failed all the same."""
+    late = [answer(f"x{n}", 2, n, outcome=Outcome.DEADLINE, latency_us=0) for n in range(30)]
+    found = seen(list(late), experiment(Metric.ERRORS, better="lower"))
+    assert (found.arms[1].tally.requests, found.arms[1].moments.mean) == (0, 1.0)
+    assert failing(experiment(), found) is None
+
+
+def test_evidence_that_was_there_stays() -> None:
+    """A verdict must not hang on when one looks: a replay in one stretch takes out the same arm."""
+    bad: list[TrafficRecord] = [answer(f"x{n}", 2, n, outcome=Outcome.ERROR) for n in range(4)]
+    bad += [answer(f"h{n}", 2, 100 + n) for n in range(30)]
+    bad += [answer(f"y{n}", 2, 200 + n, outcome=Outcome.ERROR) for n in range(3)]
+    later = [*bad, *(answer(f"c{n}", 1, 2000 + n, outcome=Outcome.ERROR) for n in range(300))]
+    assert failing(experiment(), seen(bad)) is not None
+    assert failing(experiment(), seen(later)) is not None
 
 
 # The verdict.

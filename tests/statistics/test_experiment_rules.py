@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from gateway.documents.experiment import Arm, Experiment, Metric, Phase, Terms
-from gateway.rollout.comparison import judge
 from gateway.rollout.evidence import Tally
 from gateway.rollout.experiment import ArmSeen, Seen
+from gateway.rollout.experiment_verdict import judge
 from gateway.rollout.interval import Moments
 
 LOOK, MOST = 100, 20_000

@@ -67,12 +67,12 @@ async def control(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
 
         monitor = MonitorLoop(stores, clock, tee, settings.data / "cache", post)
         rollout = RolloutController(stores.config, stores.registry, stores.traffic, operations, clock)
-        experiments = Experiments(stores.config, stores.traffic, tee, operations, clock)
-        trials = ExperimentLoop(stores.config, stores.traffic, experiments, clock)
         retraining = Supervisor(
             stores.config, stores.registry, stores.control, stores.joins, tee, clock, settings, ports.admission
         )
         retention = Retention(stores, clock, settings.keep_seconds)
+        experiments = Experiments(stores.config, stores.traffic, tee, operations, clock)
+        trials = ExperimentLoop(stores.config, stores.traffic, experiments, clock)
 
         async def watch_everything() -> None:
             await asyncio.to_thread(importlib.import_module, "river.drift")

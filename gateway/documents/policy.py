@@ -202,9 +202,9 @@ class RolloutPolicy(_Part):
     )
     guards: GuardSet = GuardSet()
     after_promotion: AfterPromotion = AfterPromotion()
+    experiment: ExperimentPolicy = ExperimentPolicy()
     without_evidence: Literal["hold", "roll_back"] = "hold"
     previous_kept: Seconds = 86400.0
-    experiment: ExperimentPolicy = ExperimentPolicy()
 
     @model_validator(mode="after")
     def _ends_with_promote(self) -> Self:

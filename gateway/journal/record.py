@@ -86,9 +86,11 @@ class Alert(Struct, frozen=True, array_like=True, tag="alert"):
 class Decision(Struct, frozen=True, array_like=True, tag="decision"):
     """What a controller decided and why, with everything needed to recompute it.
 
-    actor: rollout | retraining | experiment.
+    Those of experiments (actor `experiment`): start take_out end.
+
+    actor: rollout | retraining.
     action: rollout: start shadow canary approve promote roll_back hold pause restore finish end;
-        retraining: start refuse publish reject; experiment: start take_out end.
+        retraining: start refuse publish reject.
     """
 
     id: str

@@ -28,6 +28,7 @@ PENDING = 100_000
 """Requests whose feedback is waited for; beyond it the oldest is given up and counted."""
 
 _DRAWN = frozenset({Reason.WEIGHT, Reason.STICKY, Reason.FIRST})
+_LARGEST_VALUE = 1e100  # the squares of larger ones have no sum; not a number is left out with them
 _NO_ANSWERS = Tally()
 _NO_UNITS = Moments()
 
@@ -243,7 +244,7 @@ class ExperimentObserver:
     def _figure(self, waiting: _Waiting, record: Feedback) -> float | None:
         """What the feedback says of its row; None: nothing. A failed answer is a wrong one."""
         if self._metric is Metric.VALUE:
-            return record.value if record.value is not None and math.isfinite(record.value) else None
+            return record.value if record.value is not None and abs(record.value) <= _LARGEST_VALUE else None
         if record.label is None:
             return None
         values = waiting.values

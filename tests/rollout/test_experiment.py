@@ -111,6 +111,8 @@ def test_the_first_word_on_a_row_counts() -> None:
         Feedback("a", 1, label=1),
         Feedback("z", 0, value=50.0),
         Feedback("a", 1, value=math.nan),
+        Feedback("a", 1, value=-math.inf),
+        Feedback("a", 1, value=1e200),
     ]
     assert seen(records).arms[1].moments == Moments(1, 1.0, 0.0)
 

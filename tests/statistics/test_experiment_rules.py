@@ -120,7 +120,7 @@ def _misses(interval: list[float] | None, truth: float) -> bool:
 
 def test_equal_arms_have_no_winner() -> None:
     """Looked at 200 times each: a repeated z-test would name one in most runs."""
-    found = _simulate(_shares, [0.1, 0.1, 0.1], [0.1] * 3, 60, 1, Metric.LABEL)
+    found = _simulate(_shares, [0.1, 0.1, 0.1], [0.1] * 3, 50, 1, Metric.LABEL)
     assert sum(found.winners.values()) <= 3
     assert found.missed_means <= 3
     assert found.missed_differences <= 3
@@ -128,9 +128,9 @@ def test_equal_arms_have_no_winner() -> None:
 
 def test_the_better_arm_is_found() -> None:
     """12 % against 10 % twice."""
-    found = _simulate(_shares, [0.1, 0.1, 0.12], [0.1, 0.1, 0.12], 40, 2, Metric.LABEL)
+    found = _simulate(_shares, [0.1, 0.1, 0.12], [0.1, 0.1, 0.12], 30, 2, Metric.LABEL)
     assert set(found.winners) == {3}
-    assert found.winners[3] >= 38
+    assert found.winners[3] >= 29
     assert found.missed_means <= 2
     assert found.missed_differences <= 2
     assert float(np.median(found.units)) < 9000
@@ -139,15 +139,15 @@ def test_the_better_arm_is_found() -> None:
 @pytest.mark.parametrize("share", [0.001, 0.01])
 def test_rare_successes_are_no_reason_for_a_narrow_interval(share: float) -> None:
     """The first units hold none at all."""
-    found = _simulate(_shares, [share] * 3, [share] * 3, 60, 3, Metric.LABEL)
+    found = _simulate(_shares, [share] * 3, [share] * 3, 40, 3, Metric.LABEL)
     assert sum(found.winners.values()) <= 3
-    assert found.missed_means <= 5
+    assert found.missed_means <= 4
     assert found.missed_differences <= 3
 
 
 def test_amounts_with_a_heavy_tail() -> None:
     """One large order must not make a winner."""
-    found = _simulate(_amounts, [0.1] * 3, [1.0] * 3, 40, 4, Metric.VALUE)
+    found = _simulate(_amounts, [0.1] * 3, [1.0] * 3, 25, 4, Metric.VALUE)
     assert sum(found.winners.values()) <= 2
     assert found.missed_differences <= 2
 

@@ -162,6 +162,17 @@ def rollout_verb_call(model: str, verb: str, reason: str = "") -> Call:
     return Call("POST", model_path(model, f"/rollout/{verb}"), {"reason": reason})
 
 
+def experiment_call(model: str, arms: Mapping[int | str, float], metric: str, **terms: Json) -> Call:
+    """Start an experiment. arms: percent of each challenger; terms: what else the call takes, None: left out."""
+    weights = {str(version): weight for version, weight in arms.items()}
+    return Call("POST", model_path(model, "/experiment"), _given({"arms": weights, "metric": metric, **terms}))
+
+
+def stop_experiment_call(model: str, reason: str = "") -> Call:
+    """Stop the experiment under way."""
+    return Call("POST", model_path(model, "/experiment/stop"), {"reason": reason})
+
+
 def act_call(model: str, act: str, reason: str = "") -> Call:
     """act: freeze | unfreeze | retrain."""
     return Call("POST", model_path(model, f"/{act}"), {"reason": reason})

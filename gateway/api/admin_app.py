@@ -5,7 +5,20 @@ from __future__ import annotations
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from gateway.api.admin import job, model, monitoring, policy, publish, replay, repository, rollout, route, token, trail
+from gateway.api.admin import (
+    experiment,
+    job,
+    model,
+    monitoring,
+    policy,
+    publish,
+    replay,
+    repository,
+    rollout,
+    route,
+    token,
+    trail,
+)
 from gateway.api.admin.call import Call, routes_of
 from gateway.api.control import ControlPorts
 from gateway.api.metrics_page import metrics_calls
@@ -23,6 +36,7 @@ CALLS: tuple[Call, ...] = (
     *policy.CALLS,
     *rollout.CALLS,
     *replay.CALLS,
+    *experiment.CALLS,
     *job.CALLS,
     *monitoring.CALLS,
     *trail.CALLS,

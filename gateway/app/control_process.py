@@ -30,6 +30,8 @@ from gateway.monitor.loop import MonitorLoop
 from gateway.retraining.supervisor import Supervisor
 from gateway.rollout.change import RouteWriter
 from gateway.rollout.controller import RolloutController
+from gateway.rollout.experiment_loop import ExperimentLoop
+from gateway.rollout.experiments import Experiments
 from gateway.rollout.operation import Operations
 from gateway.settings import Settings
 from gateway.stores.stores import Stores
@@ -76,6 +78,8 @@ async def control(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
             stores.config, stores.registry, stores.control, stores.joins, tee, clock, settings, ports.admission
         )
         retention = Retention(stores, clock, settings.keep_seconds)
+        experiments = Experiments(stores.config, stores.traffic, tee, operations, clock)
+        trials = ExperimentLoop(stores.config, stores.traffic, experiments, clock)
 
         async def watch_everything() -> None:
             await asyncio.to_thread(importlib.import_module, "river.drift")
@@ -84,6 +88,7 @@ async def control(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
         tasks = [
             asyncio.create_task(keep_running("monitor", watch_everything)),
             asyncio.create_task(keep_running("rollout", lambda: rollout.run(stop))),
+            asyncio.create_task(keep_running("experiments", lambda: trials.run(stop))),
             asyncio.create_task(keep_running("retraining", lambda: retraining.run(stop))),
             asyncio.create_task(keep_running("retention", lambda: retention.run(stop))),
             asyncio.create_task(keep_running("policies", lambda: folder.run(stop))),

@@ -182,6 +182,14 @@ class GuardSet(_Part):
         )
 
 
+class ExperimentPolicy(_Part):
+    """What an experiment does that does not say otherwise."""
+
+    winner: Literal["report", "promote"] = "report"
+    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    minimum_units: Annotated[int, Field(ge=20)] = 100
+
+
 class AfterPromotion(_Part):
     """Guards go on for so many requests; a fall restores `previous`."""
 
@@ -211,6 +219,7 @@ class RolloutPolicy(_Part):
     blue_green: tuple[PlanStep, ...] = _plan({"promote": "auto"})
     guards: GuardSet = GuardSet()
     after_promotion: AfterPromotion = AfterPromotion()
+    experiment: ExperimentPolicy = ExperimentPolicy()
     without_evidence: Literal["hold", "roll_back"] = "hold"
     previous_kept: Seconds = 86400.0
     rollback_window: Seconds = 86400.0

@@ -86,6 +86,8 @@ class Alert(Struct, frozen=True, array_like=True, tag="alert"):
 class Decision(Struct, frozen=True, array_like=True, tag="decision"):
     """What a controller decided and why, with everything needed to recompute it.
 
+    Those of experiments (actor `experiment`): start take_out end.
+
     actor: rollout | retraining.
     action: rollout: start shadow canary approve promote roll_back hold pause restore finish end stop, and of a dry run
         would_shadow would_canary would_approve would_promote would_roll_back would_hold;

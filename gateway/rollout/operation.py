@@ -25,6 +25,7 @@ from gateway.names import ModelName, Revision, VersionId
 from gateway.registry.registry import Registry
 from gateway.rollout.apply import Rollouts, audit_entry
 from gateway.rollout.change import Changed, RouteWriter
+from gateway.rollout.overlap import refuse_during_experiment
 from gateway.rollout.plan import enter
 from gateway.rollout.present import Present, find
 from gateway.rollout.start import check_start, check_version, new_rollout
@@ -53,6 +54,7 @@ class Operations:
         self._writer = writer
         self._clock = clock
         self._draw_salt = draw_salt
+        self.writer, self.draw_salt = writer, draw_salt  # experiments move routes too
 
     # Rollouts.
 
@@ -84,6 +86,7 @@ class Operations:
         """
 
         async def act() -> Rollout:
+            await refuse_during_experiment(self._config, model)
             present = await self.rollouts.present(model)
             check_start(present, version)
             rollout = new_rollout(present, version, plan, reason, actor, self._clock.now(), by_hand, dry_run)

@@ -27,6 +27,7 @@ COMMANDS = (
     "route",
     "weights",
     "rollout",
+    "experiment",
     "alerts",
     "jobs",
     "feedback",
@@ -57,7 +58,7 @@ def test_the_help_names_every_command_and_is_quick() -> None:
 def test_every_command_has_help_and_json(command: Command, name: str) -> None:
     done = command(name, "--help")
     assert done.code == 0
-    if name not in ("serve", "rollout", "journal", "token"):
+    if name not in ("serve", "rollout", "experiment", "journal", "token"):
         assert "--json" in done.out
 
 
@@ -172,6 +173,27 @@ def test_a_rollout_by_command(command: Command, running: Running) -> None:
     assert command("rollout", "promote", "electricity", *options).code == 1
     assert "is frozen" in command("rollout", "freeze", "electricity", *options).out
     assert "no longer" in command("rollout", "unfreeze", "electricity", *options).out
+
+
+def test_an_experiment_by_command(command: Command, running: Running) -> None:
+    options = running.options
+    words = ("2=10", "3=5.5", "--metric", "errors", "--alpha", "0.1", "--at-most", "7d", "--reason", "which?")
+    started = command("experiment", "start", "electricity", *words, *options)
+    assert started.code == 0, started.err
+    assert "experiment 1 of electricity: errors, lower is better" in started.out
+    shown = command("experiment", "status", "electricity", "--json", *options).json
+    assert (shown["alpha"], shown["at_most"], [arm["weight"] for arm in shown["arms"]]) == (
+        0.1,
+        604800,
+        [84.5, 10, 5.5],
+    )
+    refused = command("experiment", "start", "electricity", "2=10", *options)
+    assert (refused.code, "gateway experiment stop electricity" in refused.err) == (1, True)
+    assert command("experiment", "start", "electricity", "two", *options).code == 2
+    stopped = command("experiment", "stop", "electricity", "--reason", "enough", *options)
+    assert "ended since" in stopped.out
+    assert ": enough" in stopped.out
+    assert "verdict: undecided" in stopped.out
 
 
 def test_jobs_and_alerts(command: Command, running: Running) -> None:

@@ -76,6 +76,7 @@ def study(scenes: Iterable[Scene], seed: int, quick: bool) -> list[Row]:
     for scene in _small(scenes) if quick else scenes:
         beside = {name: rules.ELSEWHERE[name] for name in scene.against}
         rows.append(measure(scene, seed, scene.runs, {"ours": scene.ours, **beside}))
+        print(f"{scene.name}: {rows[-1].ours}", file=sys.stderr, flush=True)  # noqa: T201
     return rows
 
 

@@ -56,11 +56,12 @@ async def _run(asked: argparse.Namespace, folder: Path) -> int:
 
 def _runs(asked: argparse.Namespace, folder: Path) -> Mapping[str, Callable[[], Awaitable[list[Finding]]]]:
     seed, quick = asked.seed, asked.quick
-    versions = asked.healthy if asked.healthy is not None else 3 if quick else 50
+    versions = asked.healthy or (3 if quick else 50)
+    cycled = asked.cycles or (20 if quick else 1_000)
     return {
         "broken": lambda: broken.run(folder / "broken", seed, quick),
         "healthy": lambda: healthy.run(folder / "healthy", 100 * seed, versions),
-        "cycles": lambda: cycles.run(folder / "cycles", seed, 20 if quick else 1_000),
+        "cycles": lambda: cycles.run(folder / "cycles", seed, cycled),
         "edits": lambda: edits.run(folder / "edits", seed, 50 if quick else 1_000),
     }
 
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     add("names", nargs="*", metavar="NAME", help=f"only these of {', '.join(NAMES)}")
     add("--quick", action="store_true", help="few of everything, to see that it works")
     add("--healthy", type=int, metavar="N", help="so many healthy versions [50; 3 when quick]")
+    add("--cycles", type=int, metavar="N", help="so many cycles [1,000; 20 when quick]")
     add("--seed", type=int, default=SEED, help=f"of rows and training samples [{SEED}]")
     return parser
 

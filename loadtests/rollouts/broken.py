@@ -49,7 +49,10 @@ FAULTS = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one rollout ended. requests: answered from its start to its end."""
+    """How one rollout ended. requests: answered from its start to its end.
+
+    latency_ratio: median run time beside the champion's, as the rollout itself saw it; None: it saw none.
+    """
 
     fault: Fault
     version: int
@@ -57,6 +60,7 @@ class Outcome:
     reason: str
     requests: int
     seconds: float
+    latency_ratio: float | None = None
 
     @property
     def finding(self) -> Finding:
@@ -65,7 +69,8 @@ class Outcome:
         figure = f"{self.phase}, {self.requests:,} requests, {self.seconds:.1f} s"
         what = f"version {self.version}: {self.fault.what}"
         bar = f"rolled back: {' or '.join(self.fault.reasons)}"
-        return Finding(what, figure, bar, self.phase == "rolled_back" and is_named, self.reason)
+        ran = f"; its median run took {self.latency_ratio:g}x the champion's" if self.latency_ratio else ""
+        return Finding(what, figure, bar, self.phase == "rolled_back" and is_named, f"{self.reason}{ran}")
 
 
 async def run(folder: Path, seed: int, quick: bool) -> list[Finding]:
@@ -88,7 +93,9 @@ async def _try(gateway: Gateway, fault: Fault, seed: int, seen: Seen) -> Outcome
     began, before = time.monotonic(), seen.requests
     async with _crashing(gateway) if fault.crashes else _left_alone():
         shown = await gateway.ended(_MODEL, _LONGEST_SECONDS)
-    return Outcome(fault, version, shown["phase"], shown["reason"], seen.requests - before, time.monotonic() - began)
+    requests, lasted = seen.requests - before, time.monotonic() - began
+    ratio = shown["evidence"].get("counts", {}).get("latency_ratio")
+    return Outcome(fault, version, shown["phase"], shown["reason"], requests, lasted, ratio)
 
 
 @asynccontextmanager

@@ -122,6 +122,7 @@ SCENES = (
     Scene("runs x1.5 slower, sigma .5", _slower(1.5), 200, 20, Bar(at_least=0.95, median=1_500), 14),
     Scene("runs x1.5 slower, sigma 1", _slower(1.5, 1.0), 100, 0, _SHOWN, 15),
     Scene("runs x1.5 slower, far tail", _tailed(1.5), 100, 0, _SHOWN, 16),
+    Scene("runs x2 slower, far tail", _tailed(2.0), 100, 0, _SHOWN, 22),
     Scene("records: errors 1 = 1 %, equal times", _both(0.01), 200, 2, _FALSE, 17, rules.observed, ()),
     Scene("records: errors 1 -> 5 %", _both(0.05), 100, 10, Bar(at_least=0.95, median=2_500), 18, rules.observed, ()),
     Scene("labelled pairs, 90 = 90 %", _pairs(0.03, 0.03), 1_000, 150, Bar(at_most=0.05), 19, against=rules.TESTS),

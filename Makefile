@@ -12,7 +12,7 @@ ARGS    ?=
 UV      ?= uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format loadtest bench scenarios conformance lock clean
+.PHONY: help setup demo test check format loadtest bench scenarios rollouts statistics conformance lock clean
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' Makefile | expand -t 18
@@ -69,6 +69,12 @@ bench: setup  ## measure the gateway beside bare floors and its peers; ARGS=--qu
 
 scenarios: setup  ## measure swaps, bad neighbours, overload, slow clients and memory; ARGS="overload --quick"
 	@exec $(RUN) -m loadtests.scenarios $(ARGS)
+
+rollouts: setup  ## roll bad and good versions out on a real gateway, and roll back; ARGS="broken --quick"
+	@exec $(RUN) -m loadtests.rollouts $(ARGS)
+
+statistics: setup  ## try the rollout's rules on simulated traffic, beside others; ARGS="--quick --seed 7"
+	@exec $(RUN) -m tests.statistics.rollout_study $(ARGS)
 
 # Stock clients and the ONNX backend suite's files live in an environment of their own; the gateway runs from .venv.
 .conformance/.packages: requirements/conformance.txt $(VENV)/.packages

@@ -15,7 +15,6 @@ from gateway.rollout.experiment_plan import (
     check_terms,
     next_experiment,
     plan,
-    plan_of_winner,
     wanted_route,
 )
 from gateway.rollout.experiment_verdict import Judged
@@ -125,12 +124,6 @@ def test_everything_else_in_the_route_stays() -> None:
     ended = wanted_route(replace(experiment, phase=Phase.ENDED), running)
     for route in (running, ended):
         assert (route.shadows, route.previous) == (before.shadows, 9)
-
-
-def test_the_winner_takes_the_plan_that_the_policy_has() -> None:
-    plan_name = plan_of_winner(Policy(model="m"))
-    assert plan_name in {"steps", "blue_green"}
-    assert getattr(Policy(model="m").rollout, plan_name)
 
 
 def test_what_the_policy_may_say_can_be_agreed_on() -> None:

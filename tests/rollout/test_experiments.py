@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from gateway.documents.experiment import Experiment, Metric, Phase, Terms, experiment_name
+from gateway.documents.policy import Policy
 from gateway.documents.rollout import Phase as RolloutPhase
 from gateway.documents.route import with_shadow
 from gateway.documents.store import condition_name, route_name
@@ -17,6 +18,7 @@ from gateway.journal.record import Feedback
 from gateway.names import Reason, Role, VersionId
 from gateway.rollout import experiment_loop
 from gateway.rollout.experiment_loop import PATIENCE_SECONDS, ExperimentLoop
+from gateway.rollout.experiment_plan import plan_of_winner
 from gateway.rollout.experiments import Experiments
 from gateway.routing.split import bucket
 from tests.rollout.conftest import MODEL, World
@@ -230,7 +232,7 @@ async def test_it_ends_when_its_time_is_over_without_a_winner(lab: Lab) -> None:
 
 
 async def test_a_winner_is_promoted_where_that_was_agreed(lab: Lab) -> None:
-    """By a rollout on the policy's own steps: an experiment replaces no guard."""
+    """By a rollout on a plan of the policy: an experiment replaces no guard."""
     await lab.start(until_decided=True, winner="promote")
     lab.serve(3000, {3: 2})
     await lab.settle()
@@ -238,7 +240,7 @@ async def test_a_winner_is_promoted_where_that_was_agreed(lab: Lab) -> None:
     assert (rollout.version, rollout.phase, rollout.plan, rollout.actor) == (
         3,
         RolloutPhase.WAITING,
-        "steps",
+        plan_of_winner(Policy(model=MODEL)),
         "experiment",
     )
     assert rollout.reason.startswith("won experiment 1: version 3 is better")

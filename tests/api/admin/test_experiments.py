@@ -11,6 +11,7 @@ import pytest
 from gateway.documents.experiment import Experiment, experiment_name
 from gateway.documents.policy import Policy
 from gateway.documents.store import policy_name
+from gateway.rollout.experiment_plan import plan_of_winner
 from tests.api.admin.conftest import MODEL, Office
 
 AT = f"/admin/models/{MODEL}/experiment"
@@ -71,7 +72,8 @@ async def test_a_winner_that_is_only_reported_comes_with_the_next_command(
     ended = msgspec.json.decode(stored.body, type=Experiment)
     await office.put(experiment_name(MODEL), msgspec.structs.replace(ended, verdict="winner", winner=2))
     shown = (await admin.get(AT)).json()
-    assert (shown["winner"], shown["next"]) == (2, f"gateway rollout start {MODEL} 2 --plan steps")
+    plan = plan_of_winner(Policy(model=MODEL))
+    assert (shown["winner"], shown["next"]) == (2, f"gateway rollout start {MODEL} 2 --plan {plan}")
 
 
 @pytest.mark.parametrize(

@@ -101,12 +101,11 @@ def _show(content: Any, as_json: bool) -> None:
         for arm in content["arms"]
     ]
     title = f"experiment {content['number']} of {content['model']}: {content['metric']}, {content['better']} is better"
-    verdict = content["verdict"].replace("_", " ") + (f": version {content['winner']}" if content["winner"] else "")
     said = content["report"].get("reason", "nothing was seen yet")
     lines = [
         f"{content['phase']} since {when(content['since'])}" + (f": {content['reason']}" if content["reason"] else ""),
-        f"verdict: {verdict} ({said})",
-        f"each interval holds at every look, all together but for a chance of {content['alpha']:g}",
+        f"verdict: {content['verdict'].replace('_', ' ')}: {said}",
+        f"intervals hold at every look: all means, and all differences, but for a chance of {content['alpha']:g}",
     ]
     if content["next"]:
         lines.append(f"promote it with: {content['next']}")

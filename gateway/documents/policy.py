@@ -152,13 +152,21 @@ class ValueGuard(_Part):
     better: Literal["higher", "lower"] = "higher"
 
 
+class DisagreementGuard(_Part):
+    """Hold and ask when more of the shadow's rows differ from the champion's than `at_most`, with evidence 1/alpha."""
+
+    at_most: Annotated[float, Field(gt=0, lt=1)]
+    alpha: Alpha = 0.01
+
+
 class GuardSet(_Part):
-    """What rolls a challenger back."""
+    """What rolls a challenger back, or holds it."""
 
     errors: RateGuard = RateGuard()
     slow: RateGuard = RateGuard()
     quality: QualityGuard = QualityGuard()
     value: ValueGuard = ValueGuard()
+    disagreement: DisagreementGuard | None = None
 
     @property
     def guards(self) -> Guards:
@@ -172,6 +180,8 @@ class GuardSet(_Part):
             quality_margin=self.quality.margin,
             value_alpha=self.value.alpha,
             value_better=self.value.better,
+            disagreement_at_most=self.disagreement.at_most if self.disagreement else None,
+            disagreement_alpha=self.disagreement.alpha if self.disagreement else 0.01,
         )
 
 

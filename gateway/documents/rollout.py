@@ -54,6 +54,7 @@ class Guards(Struct, frozen=True, kw_only=True):
     """The guards as the policy had them when the rollout started.
 
     quality_margin: share of labelled rows by which the challenger may be less often right; None: nobody asked.
+    disagreement_at_most: share of rows in which a shadow may differ from the champion; None: any.
     """
 
     errors_ratio: float = 2.0
@@ -64,6 +65,8 @@ class Guards(Struct, frozen=True, kw_only=True):
     quality_margin: float | None = None
     value_alpha: float = 0.05
     value_better: str = "higher"
+    disagreement_at_most: float | None = None
+    disagreement_alpha: float = 0.01
 
 
 class Rollout(Struct, frozen=True, kw_only=True):

@@ -26,10 +26,11 @@ from gateway.names import ModelName, Role, VersionId
 from gateway.registry.manifest import Manifest
 from gateway.registry.registry import Registry
 from gateway.rollout.evidence import Verdict
-from gateway.rollout.observe import Observer, prediction_reader
+from gateway.rollout.observe import Observer, prediction_reader, probability_reader
 from gateway.rollout.operation import Operations
 from gateway.rollout.plan import Act, Action, choose, plan, plan_name
 from gateway.rollout.present import Present
+from gateway.rollout.slices import Slicer
 
 ACTOR = "rollout"
 """How the controller signs its audit entries."""
@@ -213,7 +214,9 @@ class RolloutController:
             specs = {number: manifest.prediction for number, manifest in manifests.items()}
             spec = specs.get(rollout.version)
             is_numeric = spec is not None and spec.kind != "class"
-            observer = Observer(rollout, prediction_reader(specs), is_numeric)
+            features = {number: manifest.features for number, manifest in manifests.items()}
+            slicer = Slicer(present.policy.monitoring.slices, features)
+            observer = Observer(rollout, prediction_reader(specs), is_numeric, probability_reader(specs), slicer)
             watched = known.watched = _Watched(rollout, observer, Offset(bytes.fromhex(rollout.offset)))
         return watched
 

@@ -157,14 +157,22 @@ class ValueGuard(_Part):
 AlertKind = Literal["data_quality", "data_drift", "prediction_drift", "label_shift", "concept_drift", "performance"]
 
 
+class DisagreementGuard(_Part):
+    """Hold and ask when more of the shadow's rows differ from the champion's than `at_most`, with evidence 1/alpha."""
+
+    at_most: Annotated[float, Field(gt=0, lt=1)]
+    alpha: Alpha = 0.01
+
+
 class GuardSet(_Part):
-    """What rolls a challenger back. alerts: kinds of the monitor's alerts that do."""
+    """What rolls a challenger back, or holds it. alerts: kinds of the monitor's alerts that roll it back."""
 
     errors: RateGuard = RateGuard()
     slow: RateGuard = RateGuard()
     quality: QualityGuard = QualityGuard()
     value: ValueGuard = ValueGuard()
     alerts: tuple[AlertKind, ...] = ("data_quality", "performance")
+    disagreement: DisagreementGuard | None = None
 
     @property
     def guards(self) -> Guards:
@@ -179,6 +187,8 @@ class GuardSet(_Part):
             value_alpha=self.value.alpha,
             value_better=self.value.better,
             alerts=self.alerts,
+            disagreement_at_most=self.disagreement.at_most if self.disagreement else None,
+            disagreement_alpha=self.disagreement.alpha if self.disagreement else 0.01,
         )
 
 

@@ -56,6 +56,7 @@ class Guards(Struct, frozen=True, kw_only=True):
     """The guards as the policy had them when the rollout started.
 
     quality_margin: share of labelled rows by which the challenger may be less often right; None: nobody asked.
+    disagreement_at_most: share of rows in which a shadow may differ from the champion; None: any.
     """
 
     errors_ratio: float = 2.0
@@ -67,6 +68,8 @@ class Guards(Struct, frozen=True, kw_only=True):
     value_alpha: float = 0.05
     value_better: str = "higher"
     alerts: tuple[str, ...] = ("data_quality", "performance")  # kinds of alerts on the version on trial that fail it
+    disagreement_at_most: float | None = None
+    disagreement_alpha: float = 0.01
 
 
 class Rollout(Struct, frozen=True, kw_only=True):
@@ -106,6 +109,7 @@ class Rollout(Struct, frozen=True, kw_only=True):
     evidence: dict[str, Any] = {}
     resume_to: Phase | None = None
     pending: int = 0
+    slices: tuple[str, ...] = ()  # features whose slices its evidence counts apart
     dry_run: bool = False  # it writes down what it would do, and never moves the route
     would: str = ""  # the last act that a dry run would have done
     counted: tuple[int, int] = (0, 0)  # pairs and canary answers before the present step of a dry run

@@ -16,9 +16,11 @@ from typing import Any
 
 from gateway.documents.rollout import Guards
 from gateway.registry.reference import category
+from gateway.rollout.agreement import Agreement, Probabilities, Row
 from gateway.rollout.betting import CALM, SLOWER, WRONG, FailureShare, Mean, Paired, Slowness
 from gateway.rollout.evidence import Compared, Tally
 from gateway.rollout.run_times import RunTimes
+from gateway.rollout.slices import Slices
 from gateway.rollout.unit import Units
 from gateway.rollout.value import Values
 
@@ -31,7 +33,8 @@ class Side:
     """One version's answer to one request.
 
     latency_us: 0 where the run was not whole. weight: the version on trial's share of the split; None: no split.
-    bucket: of a keyed answer, else None.
+    bucket: of a keyed answer, else None. was_wrong: a row of it is counted as wrong. probabilities: until it is paired.
+    slices: names of the slices of each row, of the answer that holds the inputs.
     """
 
     comparison: Comparison
@@ -43,6 +46,8 @@ class Side:
     weight: float | None
     bucket: int | None = None
     was_wrong: bool = False
+    probabilities: Probabilities | None = None
+    slices: Sequence[Sequence[str]] = ()
 
 
 class Comparison:
@@ -65,7 +70,11 @@ class Comparison:
         margin = guards.quality_margin
         self._not_worse = Mean(-margin, -1.0) if margin is not None else None
         self._values = Values(guards.value_alpha, guards.value_better)
-        self._pairs = self._rows = self._disagreements = 0
+        self._agreement = Agreement(numeric)
+        self._slices = Slices()
+        at_most = guards.disagreement_at_most
+        self._disagree = Mean(at_most, 0.0) if at_most is not None else None
+        self._pairs = 0
         self._labelled = self._trial_won = self._reference_won = 0
 
     def count_waited(self, is_trial: bool, live: bool) -> None:
@@ -108,10 +117,22 @@ class Comparison:
                 self._slow.tail.add(side.is_trial, 0.5, self._guards.slow_ratio)
             if late or side.failed:
                 self._calm_shadow.add(side.is_trial, 0.5)
-        if trial.values is not None and reference.values is not None and not self._numeric:
-            same = [a == b for a, b in zip(trial.values, reference.values, strict=False)]
-            self._rows += len(same)
-            self._disagreements += len(same) - sum(same)
+        self._score(trial, reference)
+
+    def _score(self, trial: Side, reference: Side) -> None:
+        """How far the two answers lie apart, row by row; for the guard the rows of one request are one unit."""
+        rows: Sequence[Row | None] = ()
+        if trial.values is not None and reference.values is not None:
+            rows = self._agreement.add(trial.values, reference.values, trial.probabilities, reference.probabilities)
+            trial.probabilities = reference.probabilities = None
+        compared = [row for row in rows if row is not None]
+        if compared and self._disagree is not None:
+            self._disagree.add(sum(row.differs for row in compared) / len(compared))
+        for place, names in enumerate(_live(trial, reference).slices):
+            self._slices.add(names, trial_errors=trial.failed, reference_errors=reference.failed)
+            row = rows[place] if place < len(rows) else None
+            if row is not None:
+                self._slices.add(names, rows=1, disagreements=row.differs, distances=row.distance)
 
     def count_labelled_answer(self, side: Side, row: int, label: Any) -> None:
         """Count one row of the split whose truth is known; numbers have no right and wrong of their own.
@@ -128,6 +149,9 @@ class Comparison:
         self._labelled += 1
         self._trial_won += winner > 0
         self._reference_won += winner < 0
+        slices = _live(trial, reference).slices
+        if row < len(slices):
+            self._slices.add(slices[row], labelled=1, trial_won=winner > 0, reference_won=winner < 0)
 
     def bet_on_labels(self, trial: Side, reference: Side, labels: Mapping[int, Any]) -> None:
         """Bet on one request whose labels are there; its rows, which resemble one another, are one unit.
@@ -164,8 +188,8 @@ class Comparison:
             shadow=self._shadow,
             reference=self._reference,
             pairs=self._pairs,
-            compared=self._rows,
-            disagreements=self._disagreements,
+            compared=self._agreement.rows,
+            disagreements=self._agreement.differing,
             labelled=self._labelled,
             trial_won=self._trial_won,
             reference_won=self._reference_won,
@@ -184,6 +208,10 @@ class Comparison:
             reference_values=self._values.count(False),
             trial_value=self._values.mean(True),
             reference_value=self._values.mean(False),
+            disagree=self._disagree.latched(self._guards.disagreement_alpha) if self._disagree is not None else 0.0,
+            distance=self._agreement.distance,
+            flips=self._agreement.flips,
+            slices=self._slices.counted(),
         )
 
     def _bet(self, kind: str, process: FailureShare, side: Side) -> None:
@@ -208,6 +236,10 @@ class Comparison:
             self._shadow = self._shadow.add(side.failed, slow)
         if side.latency_us > 0:
             (self._trial_times if side.is_trial else self._reference_times).add(side.latency_us)
+
+
+def _live(trial: Side, reference: Side) -> Side:
+    return trial if trial.live else reference
 
 
 def loss(side: Side, row: int, label: Any, numeric: bool) -> float:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from gateway.documents.rollout import Guards
 from gateway.rollout.betting import CALM, CEILING, FailureShare, Paired
+from gateway.rollout.slices import Slice
 
 __all__ = [
     "CALM",
@@ -88,6 +89,9 @@ class Compared:
     not_worse: against its being right less often by the guard's margin or more.
     value: against its answers being worth no less. trial_values, reference_values: how many business values there are;
     trial_value, reference_value: their means.
+    disagree: against the rows differing no more than the guard allows. distance: how far compared rows lie apart on
+    average, in [0, 1], see `agreement`. flips: (class of the reference, of the version on trial, rows).
+    slices: counts by name.
     calm, calm_shadow: promotion evidence from the split and from the pairs.
     """
 
@@ -115,6 +119,10 @@ class Compared:
     reference_values: int = 0
     trial_value: float | None = None
     reference_value: float | None = None
+    disagree: float = 0.0
+    distance: float | None = None
+    flips: tuple[tuple[str, str, int], ...] = ()
+    slices: tuple[tuple[str, Slice], ...] = ()
 
     @property
     def quality(self) -> float:
@@ -131,7 +139,8 @@ Result = Literal["pass", "fail", "inconclusive"]
 class Verdict:
     """What the evidence says. guard: the one that failed; reason: a sentence with the counts behind it.
 
-    shown: what labelled pairs have proven of the version on trial, out of `not_worse` and `better`.
+    shown: what labelled pairs have proven of the version on trial, out of `not_worse` and `better`. question: what a
+    person has to answer before the version gets further, though it harms nothing; empty: nothing.
     """
 
     result: Result
@@ -139,6 +148,7 @@ class Verdict:
     guard: str = ""
     evidence: dict[str, Any] = field(default_factory=dict)
     shown: frozenset[str] = frozenset()
+    question: str = ""
 
 
 def assess(compared: Compared, guards: Guards, on_shadow: bool = False) -> Verdict:
@@ -147,7 +157,10 @@ def assess(compared: Compared, guards: Guards, on_shadow: bool = False) -> Verdi
     on_shadow: the step compares pairs, so the promotion evidence is that of the pairs.
     """
     result, reason, guard = _judged(compared, guards, on_shadow)
-    return Verdict(result, reason, guard, figures(compared, guards), _shown(compared, guards))
+    question = _question(compared, guards) if result != "fail" else ""
+    if question:
+        result, reason = "inconclusive", question
+    return Verdict(result, reason, guard, figures(compared, guards), _shown(compared, guards), question)
 
 
 def _judged(compared: Compared, guards: Guards, on_shadow: bool) -> tuple[Result, str, str]:
@@ -159,6 +172,14 @@ def _judged(compared: Compared, guards: Guards, on_shadow: bool) -> tuple[Result
         return "pass", f"promotion evidence {e_value(log):g} >= {PROMOTION:g} on {runs} {what}", ""
     needed = f"needs {PROMOTION:g} and {PROMOTION_RUNS}"
     return "inconclusive", f"promotion evidence {e_value(log):g} on {runs} {what}; {needed}", ""
+
+
+def _question(compared: Compared, guards: Guards) -> str:
+    at_most, alpha = guards.disagreement_at_most, guards.disagreement_alpha
+    if at_most is None or compared.disagree < -math.log(alpha):
+        return ""
+    differ = f"{compared.disagreements} of {compared.compared} rows differ from the other version's"
+    return f"disagreement: {differ}, at most {100 * at_most:g} % were expected ({_against(compared.disagree, alpha)})"
 
 
 def _shown(compared: Compared, guards: Guards) -> frozenset[str]:
@@ -204,12 +225,25 @@ def e_value(log: float) -> float:
     return float(f"{math.exp(min(log, CEILING)):.4g}")
 
 
-_LOGS = ("errors", "slow", "better", "not_worse", "value", "calm", "calm_shadow", "worse_pairs", "worse_share")
+_LOGS = (
+    "errors",
+    "slow",
+    "better",
+    "not_worse",
+    "value",
+    "disagree",
+    "calm",
+    "calm_shadow",
+    "worse_pairs",
+    "worse_share",
+)
 
 
 def figures(compared: Compared, guards: Guards) -> dict[str, Any]:
     """Everything a verdict rests on, ready for JSON: counts, evidence, limits, the version of the rules."""
     counts = {part.name: getattr(compared, part.name) for part in fields(compared) if part.name not in _LOGS}
+    counts["flips"] = _flip_table(compared)
+    counts["slices"] = {name: _of_slice(counted) for name, counted in compared.slices}
     counts |= {name: value._asdict() for name, value in counts.items() if isinstance(value, Tally)}
     values = {name: e_value(getattr(compared, name)) for name in (*_LOGS, "quality")}
     limits = {
@@ -217,6 +251,21 @@ def figures(compared: Compared, guards: Guards) -> dict[str, Any]:
         "slow": 1 / guards.slow_alpha,
         "quality": 1 / guards.quality_alpha,
         "value": 1 / guards.value_alpha,
+        "disagree": 1 / guards.disagreement_alpha,
         "promotion": PROMOTION,
     }
     return {"rule": RULE, "counts": counts, "values": values, "limits": limits}
+
+
+def _flip_table(compared: Compared) -> dict[str, dict[str, int]]:
+    """Rows by the reference's class, then by that of the version on trial."""
+    table: dict[str, dict[str, int]] = {}
+    for reference, trial, rows in compared.flips:
+        table.setdefault(reference, {})[trial] = rows
+    return table
+
+
+def _of_slice(counted: Slice) -> dict[str, Any]:
+    shown = counted._asdict()
+    distances = shown.pop("distances")
+    return shown | {"distance": float(f"{distances / counted.rows:.4g}") if counted.rows else None}

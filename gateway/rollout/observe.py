@@ -17,14 +17,28 @@ from gateway.documents.rollout import Rollout
 from gateway.journal.record import Entry, Feedback, Prediction, TrafficRecord
 from gateway.names import BUCKETS, Outcome, Reason, Role
 from gateway.registry.manifest import Manifest, PredictionSpec
+from gateway.rollout.agreement import Probabilities
 from gateway.rollout.comparison import Comparison, Side
 from gateway.rollout.evidence import Compared
 from gateway.rollout.run_times import RunTimes
+from gateway.rollout.slices import Slicer
 
-__all__ = ["Observed", "Observer", "ReadPrediction", "RunTimes", "Steps", "prediction_reader"]
+__all__ = [
+    "Observed",
+    "Observer",
+    "ReadPrediction",
+    "ReadProbabilities",
+    "RunTimes",
+    "Steps",
+    "prediction_reader",
+    "probability_reader",
+]
 
 ReadPrediction = Callable[[Prediction], Sequence[Any]]
 """The predicted value of each row of a record."""
+
+ReadProbabilities = Callable[[Prediction], Probabilities | None]
+"""The probabilities of each row of a record; None where the version gives none."""
 
 PENDING = 100_000
 """Prediction ids that wait for their other half or their label; beyond it the oldest is dropped and counted."""
@@ -95,14 +109,25 @@ class _Waiting:
 
 
 class Observer:
-    """The fold for one rollout. numeric: predictions are numbers, and the nearer one is the better one."""
+    """The fold for one rollout. numeric: predictions are numbers, and the nearer one is the better one.
 
-    def __init__(self, rollout: Rollout, read_prediction: ReadPrediction, numeric: bool = False) -> None:
+    read_probabilities: left out, an output named `probabilities` is read. slicer: of this fold alone; none: no slices.
+    """
+
+    def __init__(
+        self,
+        rollout: Rollout,
+        read_prediction: ReadPrediction,
+        numeric: bool = False,
+        read_probabilities: ReadProbabilities | None = None,
+        slicer: Slicer | None = None,
+    ) -> None:
         self._model = rollout.model
         self._version = rollout.version
         self._champion = rollout.champion
         self._read = read_prediction
-        self._numeric = numeric
+        self._read_probabilities = read_probabilities or probability_reader({})
+        self._slicer = slicer
         self._before = Comparison(rollout.guards, numeric)
         self._after = Comparison(rollout.guards, numeric)
         self._steps: dict[int, Steps] = {}
@@ -148,6 +173,8 @@ class Observer:
             values=self._read(record) if is_whole else None,
             weight=self._weight(record) if live else None,
             bucket=record.bucket if record.keyed and record.bucket >= 0 else None,
+            probabilities=self._read_probabilities(record) if is_whole else None,
+            slices=self._slicer.of(record) if live and self._slicer is not None else (),
         )
         if live:
             comparison.count_live(side)
@@ -230,7 +257,7 @@ class Observer:
         if "duplicate_id" in record.flags:
             self._unvalued.pop(record.id, None)
             return
-        self._unvalued[record.id] = replace(side, values=None)
+        self._unvalued[record.id] = replace(side, values=None, probabilities=None, slices=())
         if len(self._unvalued) > UNVALUED:
             self._unvalued.popitem(last=False)
 
@@ -292,4 +319,18 @@ def observer_of(rollout: Rollout, manifests: Mapping[int, Manifest]) -> Observer
     """The fold for a rollout between versions with these manifests, from its offset on."""
     specs = {number: manifest.prediction for number, manifest in manifests.items()}
     spec = specs.get(rollout.version)
-    return Observer(rollout, prediction_reader(specs), numeric=spec is not None and spec.kind != "class")
+    is_numeric = spec is not None and spec.kind != "class"
+    slicer = Slicer(rollout.slices, {number: manifest.features for number, manifest in manifests.items()})
+    return Observer(rollout, prediction_reader(specs), is_numeric, probability_reader(specs), slicer)
+
+
+def probability_reader(specs: dict[int, PredictionSpec | None]) -> ReadProbabilities:
+    """A reader for the probabilities of each row; where a version names no output for them, of one so named."""
+
+    def read(record: Prediction) -> Probabilities | None:
+        spec = specs.get(record.version)
+        name = (spec.probabilities if spec is not None else "") or "probabilities"
+        rows = record.outputs.get(name)
+        return (spec.classes if spec is not None else (), rows) if isinstance(rows, list) else None
+
+    return read

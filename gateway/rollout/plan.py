@@ -91,6 +91,9 @@ def enter(rollout: Rollout, place: int, reason: str, verdict: Verdict | None = N
 def _along_the_steps(rollout: Rollout, observed: Observed, now: float, verdict: Verdict) -> Action:
     if rollout.phase is Phase.WAITING:
         return enter(rollout, 0, rollout.reason, verdict)
+    if verdict.question:
+        act = Act.NOTHING if rollout.phase is Phase.HELD else Act.HOLD
+        return Action(act, verdict.question, rollout.step, verdict)
     step = step_of(rollout)
     done = _done(step, _counts(rollout, observed), verdict)
     left = (step.hold_seconds or 0.0) - (now - rollout.step_since)

@@ -24,7 +24,7 @@ from gateway.journal.journal import Offset
 from gateway.journal.record import Decision
 from gateway.rollout.evidence import RULE, Verdict
 
-FROM_TRAFFIC: Final = frozenset({"hard_stop", "errors", "slow", "quality"})
+FROM_TRAFFIC: Final = frozenset({"hard_stop", "errors", "slow", "quality", "value"})
 """Guards whose failure follows from the traffic alone: a record that names one without cause is wrong."""
 
 _SAME: Final = 1e-9

@@ -48,6 +48,7 @@ def new_rollout(
         answers=present.manifests[version].lineage.alert,
         actor=actor,
         dry_run=dry_run or policy.dry_run,
+        slices=present.policy.monitoring.slices,
     )
 
 

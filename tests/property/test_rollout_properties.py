@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from hypothesis import given
@@ -12,11 +13,14 @@ from gateway.documents.rollout import Guards, Phase, Rollout, Step
 from gateway.documents.route import Canary, Route, Shadow
 from gateway.journal.record import Entry, Feedback, Place, Prediction, TrafficRecord
 from gateway.names import Outcome, Reason, Role
-from gateway.registry.manifest import PredictionSpec
+from gateway.registry.manifest import Feature, PredictionSpec
+from gateway.rollout.betting import Mean
 from gateway.rollout.evidence import Compared, FailureShare, Paired, Tally, assess
 from gateway.rollout.observe import Observed, Observer, Steps, prediction_reader
 from gateway.rollout.plan import plan
+from gateway.rollout.slices import Slicer
 from gateway.rollout.transition import MOVES_ROUTE, TRANSITIONS, Act, next_rollout, next_route
+from gateway.rollout.unit import Units
 
 _READ = prediction_reader({number: PredictionSpec(output="label", kind="class") for number in (1, 2)})
 _STEPS = (
@@ -31,7 +35,8 @@ _STEPS = (
 def _records(draw: Any) -> TrafficRecord:
     request = f"r{draw(st.integers(0, 8))}"
     if draw(st.booleans()):
-        return Feedback(request, draw(st.integers(0, 2)), draw(st.sampled_from([0, 1, None])))
+        value = draw(st.sampled_from([None, 1.0, 2.5, math.inf]))
+        return Feedback(request, draw(st.integers(0, 2)), draw(st.sampled_from([0, 1, None])), value)
     failed = draw(st.booleans())
     return Prediction(
         id=request,
@@ -44,7 +49,9 @@ def _records(draw: Any) -> TrafficRecord:
         latency_us=draw(st.integers(0, 10**6)),
         rows=2,
         contract=1,
-        inputs=None,
+        inputs=draw(st.sampled_from([None, [[0], ["a"]], {"x": [1]}])),
+        bucket=draw(st.integers(-1, 3)),
+        keyed=draw(st.booleans()),
         outputs={} if failed else {"label": draw(st.lists(st.integers(0, 1), min_size=2, max_size=2))},
         split=draw(st.sampled_from([(), ((2, 500),), ((2, 500), (3, 9500)), ((2, 10_000),)])),
         flags=draw(st.sampled_from([(), ("duplicate_id",), ("non_finite",)])),
@@ -115,9 +122,13 @@ _observed = st.builds(
 @given(st.lists(_records(), max_size=60), st.data())
 def test_the_fold_does_not_see_how_the_stream_was_cut(records: list[TrafficRecord], data: st.DataObject) -> None:
     """A restart, a slow reader and a fast one must come to the same decision."""
-    rollout = Rollout(model="m", version=2, champion=1, plan="steps", steps=_STEPS, phase=Phase.SHADOW, reason="")
+    guards = Guards(quality_margin=0.1, disagreement_at_most=0.3)
+    rollout = Rollout(
+        model="m", version=2, champion=1, plan="steps", steps=_STEPS, phase=Phase.SHADOW, reason="", guards=guards
+    )
     entries = [Entry(record, place, Place("g", 1, place)) for place, record in enumerate(records)]
-    whole, cut = Observer(rollout, _READ), Observer(rollout, _READ)
+    features = {1: (Feature(name="day", kind="categorical"),)}
+    whole, cut = (Observer(rollout, _READ, slicer=Slicer(["day"], features)) for _ in range(2))
     whole.fold(entries)
     while entries:
         size = data.draw(st.integers(1, len(entries)))
@@ -189,6 +200,33 @@ def test_evidence_is_a_fair_bet(events: list[tuple[bool, float]]) -> None:
         after.add(is_canary, weight)
         expected += chance * 2.718281828459045 ** (after.log - share.log)
     assert abs(expected - 1) < 1e-9
+
+
+@given(st.lists(st.floats(-1, 1), max_size=100), st.floats(0.01, 0.9))
+def test_a_bet_on_a_mean_is_fair_and_never_ruins(values: list[float], margin: float) -> None:
+    """Whatever came before, numbers whose mean is the limit change the evidence by 1 on average."""
+    process = Mean(-margin, -1.0)
+    for value in values:
+        process.add(value)
+    before = process.log
+    expected = 0.0
+    for value, chance in ((-1.0, (1 + margin) / 2), (1.0, (1 - margin) / 2)):
+        after = Mean(-margin, -1.0)
+        for past in (*values, value):
+            after.add(past)
+        expected += chance * math.exp(after.log - before)
+    assert abs(expected - 1) < 1e-9
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans(), st.sampled_from([0.05, 0.2, 0.5])), max_size=50))
+def test_a_caller_is_never_counted_twice_under_the_same_weights(events: list[tuple[int, bool, float]]) -> None:
+    """And what it is counted with is a share."""
+    units, last = Units(), dict[int, float]()
+    for bucket, is_trial, weight in events:
+        found = units.weight("failed", bucket, is_trial, weight)
+        assert found is None or 0.0 < found < 1.0
+        assert (found is None) if last.get(bucket) == weight else True
+        last[bucket] = weight
 
 
 @given(st.lists(st.booleans(), max_size=300))

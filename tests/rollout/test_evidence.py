@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.documents.rollout import Guards
 from gateway.rollout.betting import CALM, DISCORDANT, SLOWER, WORSE, WRONG, FailureShare, Mean, Paired, Slowness
 from gateway.rollout.evidence import Compared, Tally, assess, e_value, figures
+from gateway.rollout.slices import Slice
 
 GUARDS = Guards()
 
@@ -142,7 +144,7 @@ def test_figures_hold_everything_a_verdict_rests_on() -> None:
     shown = figures(Compared(trial=Tally(3, 1, 0, 1), errors=1.0), GUARDS)
     assert shown["counts"]["trial"] == {"requests": 3, "errors": 1, "slow": 0, "first_errors": 1, "waited": 0}
     assert shown["values"]["errors"] == e_value(1.0) == 2.718
-    assert shown["limits"] == {"errors": 100, "slow": 100, "quality": 20, "value": 20, "promotion": 20}
+    assert shown["limits"] == {"errors": 100, "slow": 100, "quality": 20, "value": 20, "disagree": 100, "promotion": 20}
 
 
 @pytest.mark.parametrize("weights", [WORSE, SLOWER, WRONG, CALM, DISCORDANT])
@@ -192,3 +194,38 @@ def test_a_verdict_says_what_pairs_have_shown() -> None:
     enough = math.log(20.1)
     assert assess(Compared(better=enough, not_worse=1.0), GUARDS).shown == {"better"}
     assert assess(Compared(not_worse=enough), GUARDS).shown == {"not_worse"}
+
+
+def test_disagreement_is_a_question_and_no_failure() -> None:
+    """A good new version must differ somewhere: the verdict waits for a person, whatever speaks for promotion."""
+    guards = Guards(disagreement_at_most=0.3)
+    much = Compared(
+        pairs=1000,
+        compared=1000,
+        disagreements=412,
+        disagree=math.log(150),
+        calm_shadow=9.0,
+        trial=Tally(900),
+        calm=9.0,
+    )
+    verdict = assess(much, guards, on_shadow=True)
+    asked = "disagreement: 412 of 1000 rows differ from the other version's, at most 30 % were expected (evidence 150"
+    assert verdict.result == "inconclusive"
+    assert verdict.question.startswith(asked)
+    assert verdict.reason == verdict.question
+    assert assess(much, GUARDS, on_shadow=True).result == "pass"
+    assert assess(Compared(disagree=9.0, errors=9.0), guards).question == ""
+
+
+def test_figures_hold_the_score_of_the_pairs() -> None:
+    """Ready for JSON: the flip table by the reference's class, each slice with its mean distance."""
+    compared = Compared(
+        flips=(("a", "a", 7), ("a", "b", 2), ("b", "a", 1)),
+        slices=(("day=1", Slice(rows=4, disagreements=1, distances=1.0)), ("day=2", Slice(trial_errors=1))),
+        distance=0.25,
+    )
+    counts = figures(compared, GUARDS)["counts"]
+    assert counts["flips"] == {"a": {"a": 7, "b": 2}, "b": {"a": 1}}
+    assert (counts["slices"]["day=1"]["distance"], counts["slices"]["day=2"]["distance"]) == (0.25, None)
+    assert counts["distance"] == 0.25
+    assert msgspec.json.decode(msgspec.json.encode(counts)) == counts

@@ -11,11 +11,12 @@ from msgspec.structs import replace
 from gateway.documents.rollout import Guards, Phase, Rollout, Step
 from gateway.journal.record import Entry, Feedback, Place, Prediction, TrafficRecord
 from gateway.names import Outcome, Reason, Role
-from gateway.registry.manifest import PredictionSpec
+from gateway.registry.manifest import Feature, PredictionSpec
 from gateway.rollout import observe
 from gateway.rollout.evidence import assess
-from gateway.rollout.observe import Observed, Observer, Steps, prediction_reader
+from gateway.rollout.observe import Observed, Observer, Steps, prediction_reader, probability_reader
 from gateway.rollout.run_times import RunTimes
+from gateway.rollout.slices import Slice, Slicer
 
 ROLLOUT = Rollout(
     model="m",
@@ -380,3 +381,35 @@ def test_a_canary_whose_answers_are_worth_less_fails_by_name() -> None:
     assert (verdict.result, verdict.guard) == ("fail", "value")
     assert verdict.reason.startswith("value: mean value 6.0 of 60 answers, against 10.5 of 60, higher is better (evid")
     assert assess(told(keyed=True, bucket=3).before, Guards()).result == "inconclusive"
+
+
+def test_pairs_are_scored_without_labels() -> None:
+    """How often they differ, how far, from which class to which, and in which slice."""
+    slicer = Slicer(["day"], {1: (Feature(name="day", kind="categorical"),)})
+    specs = {number: PredictionSpec(output="label", kind="class", classes=("no", "yes")) for number in (1, 2)}
+    observer = Observer(ROLLOUT, READ, False, probability_reader(dict(specs)), slicer)
+    records: list[TrafficRecord] = []
+    for n in range(4):
+        own = {"label": ["no"], "probabilities": [[0.6, 0.4]]}
+        other = {"label": ["yes"], "probabilities": [[0.1, 0.9]]} if n else own
+        records += [_champion(f"a{n}", inputs=[[n % 2]], outputs=own), _shadow(f"a{n}", outputs=other)]
+        records += [Feedback(f"a{n}", 0, "yes")]
+    records += [_champion("f", inputs=[[1]]), _shadow("f", outcome=Outcome.ERROR, outputs={})]
+    observer.fold([Entry(record, place, Place("g", 1, place)) for place, record in enumerate(records)])
+    seen = observer.observed().before
+    assert (seen.compared, seen.disagreements, seen.distance) == (4, 3, 0.375)
+    assert seen.flips == (("no", "no", 1), ("no", "yes", 3))
+    assert dict(seen.slices) == {
+        "day=0": Slice(rows=2, disagreements=1, distances=0.5, labelled=2, trial_won=1),
+        "day=1": Slice(rows=2, disagreements=2, distances=1.0, trial_errors=1, labelled=2, trial_won=2),
+    }
+
+
+def test_much_disagreement_is_evidence_only_where_somebody_set_a_limit() -> None:
+    """By request: a batch whose rows differ in half is half a difference."""
+    records = [r for n in range(60) for r in (_champion(f"a{n}"), _shadow(f"a{n}", outputs={"label": [n % 2]}))]
+    assert _fold(*records, guards=Guards(disagreement_at_most=0.1)).before.disagree > math.log(100)
+    assert _fold(*records, guards=Guards(disagreement_at_most=0.6)).before.disagree < 0
+    assert _fold(*records).before.disagree == 0.0
+    half = _fold(*_batch("a", 2), guards=Guards(disagreement_at_most=0.5)).before
+    assert half.disagree == 0.0

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from gateway.documents.lease import Condition
 from gateway.documents.policy import Policy
-from gateway.documents.rollout import Phase, Rollout, Step
+from gateway.documents.rollout import Guards, Phase, Rollout, Step
 from gateway.documents.route import Canary, Route, Shadow, with_shadow, with_weights
 from gateway.errors import InvalidConfig, NotAllowed
 from gateway.names import ModelName
@@ -280,3 +280,18 @@ def test_a_step_may_ask_for_quality(wanted: str, better: float, not_worse: float
     assert plan(both, counted, SHADOWED, 7, 0).act is Act.NOTHING
     if act is Act.CANARY:
         assert f"quality {wanted}" in plan(alone, counted, SHADOWED, 7, 0).reason
+
+
+def test_a_question_holds_the_rollout_until_a_person_answers() -> None:
+    """It neither rolls back nor goes on, and asks once; a guard that fails still comes first."""
+    guards = Guards(disagreement_at_most=0.3)
+    asked = replace(SHADOW, guards=guards)
+    counts = _counts(pairs=10)
+    much = Observed(before=Compared(disagree=9.0), by_revision=counts.by_revision)
+    action = plan(asked, much, SHADOWED, 7, 0)
+    assert (action.act, action.reason.partition(":")[0]) == (Act.HOLD, "disagreement")
+    held = next_rollout(asked, action, 0, 7)
+    assert plan(held, much, SHADOWED, 7, 9e9).act is Act.NOTHING
+    assert plan(SHADOW, much, SHADOWED, 7, 0).act is Act.CANARY
+    failing = Observed(before=Compared(disagree=9.0, errors=9.0), by_revision=counts.by_revision)
+    assert plan(asked, failing, SHADOWED, 7, 0).act is Act.ROLL_BACK

@@ -22,6 +22,7 @@ _KEYS = (
     "guarding",
     "answers",
     "would",
+    "waits_for",
 )
 
 

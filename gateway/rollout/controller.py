@@ -8,7 +8,6 @@ Writes routes as an operator does and never speaks to a serving process.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -22,10 +21,11 @@ from gateway.documents.rollout import Phase, Rollout
 from gateway.documents.store import ConfigStore
 from gateway.errors import GatewayError, InvalidConfig, NotAllowed, RevisionConflict
 from gateway.journal.journal import ControlJournal, Offset, TrafficJournal
-from gateway.names import ModelName, Role, VersionId
+from gateway.names import ModelName, Role
 from gateway.registry.manifest import Manifest
 from gateway.registry.registry import Registry
 from gateway.rollout.alarm import Alarms
+from gateway.rollout.confirm import confirmed, event, listeners, moment_of
 from gateway.rollout.eligibility import choose, plan_name
 from gateway.rollout.evidence import Verdict
 from gateway.rollout.observe import Observer, prediction_reader
@@ -33,6 +33,7 @@ from gateway.rollout.operation import Operations
 from gateway.rollout.plan import plan
 from gateway.rollout.present import Present
 from gateway.rollout.transition import Act, Action
+from gateway.rollout.wake import StepClock, first, model_of_document, model_of_version
 
 ACTOR = "rollout"
 """How the controller signs its audit entries."""
@@ -80,6 +81,7 @@ class _Model:
     read: float = float("-inf")
     noted: float = float("-inf")
     shown: set[tuple[str, str]] = field(default_factory=set)
+    clock: StepClock = field(default_factory=StepClock)
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -100,6 +102,7 @@ class RolloutController:
         self._traffic = traffic
         self._control = control
         self._operations = operations
+        self._hooks = operations.rollouts.hooks
         self._clock = clock
         self._models: dict[ModelName, _Model] = {}
 
@@ -114,6 +117,7 @@ class RolloutController:
         if before is None:
             known.read = self._clock.monotonic()
         present = known.present = await self._operations.rollouts.present(model, before)
+        self._hooks.learn(model, present.policy.rollout.hooks)
         if present.freeze.frozen:
             self._show(known, present)
             return IDLE_SECONDS
@@ -129,8 +133,8 @@ class RolloutController:
         tasks: dict[ModelName, asyncio.Task[None]] = {}
         arrived = asyncio.Event()
         watchers = [
-            asyncio.create_task(self._wake_on(lambda: self._config.watch(""), _model_of_document, arrived)),
-            asyncio.create_task(self._wake_on(self._registry.watch, _model_of_version, arrived)),
+            asyncio.create_task(self._wake_on(lambda: self._config.watch(""), model_of_document, arrived)),
+            asyncio.create_task(self._wake_on(self._registry.watch, model_of_version, arrived)),
         ]
         try:
             while not stop.is_set():
@@ -139,7 +143,7 @@ class RolloutController:
                     if model not in tasks:
                         self._models.setdefault(model, _Model())
                         tasks[model] = asyncio.create_task(self._look_after(model, stop))
-                await _first(stop.wait(), arrived.wait(), seconds=REREAD_SECONDS)
+                await first(stop.wait(), arrived.wait(), seconds=REREAD_SECONDS)
             await asyncio.gather(*tasks.values())
         finally:
             for task in (*watchers, *tasks.values()):
@@ -205,6 +209,7 @@ class RolloutController:
         if has_more:
             return 0.0
         observed = watched.observer.observed()
+        now = known.clock.now(rollout, self._clock.now(), self._clock.monotonic())
         condition = present.condition(rollout.version)
         quarantined = condition.reason if condition.quarantined else ""
         action = plan(
@@ -212,16 +217,38 @@ class RolloutController:
             observed,
             present.route,
             present.revision,
-            self._clock.now(),
+            now,
             quarantined=quarantined,
             alert=watched.alarms.first,
         )
         action = dataclasses.replace(action, verdict=self._dated(action.verdict, watched, present))
+        wanted, action = action, self._asked(present, rollout, action, now)
         if action.act is Act.NOTHING:
-            await self._note(known, present, rollout, action.verdict)
+            waits_for = "" if wanted.act is Act.NOTHING else action.reason
+            await self._note(known, present, replace(rollout, waits_for=waits_for), action.verdict)
             return LIVE_SECONDS
         await self._operations.rollouts.apply(present, action, ACTOR)
         return 0.0
+
+    def _asked(self, present: Present, rollout: Rollout, action: Action, now: float) -> Action:
+        """The action after its hooks were heard, as far as they have answered; never waits for one."""
+        moment = moment_of(action)
+        if rollout.dry_run or not moment:
+            if action.act is not Act.NOTHING:
+                self._hooks.forget(present.model)
+            return action
+        facts = {"act": str(action.act), "to_step": action.step, "reason": action.reason}
+        place = f"{action.step}/{moment}/{rollout.written}"
+        body = event(rollout, moment, place, self._clock.now(), facts)
+        asked = listeners(present.policy.rollout.hooks, moment, confirm=True)
+        if asked:
+            question = (rollout.number, action.step, rollout.step_since, moment)
+            action = confirmed(rollout, action, self._hooks.answers(present.model, question, asked, body), now)
+        if action.act is not Act.NOTHING:
+            self._hooks.forget(present.model)
+        if moment_of(action):
+            self._hooks.tell(present.model, moment, body)
+        return action
 
     def _watch(self, known: _Model, present: Present, rollout: Rollout) -> _Watched:
         watched = known.watched
@@ -253,13 +280,14 @@ class RolloutController:
         return dataclasses.replace(verdict, evidence={**verdict.evidence, **gate, **stretch})
 
     async def _note(self, known: _Model, present: Present, rollout: Rollout, verdict: Verdict) -> None:
-        """Show the newest figures to people, at most once a second and only when they changed."""
+        """Show people the newest figures, at most once a second, and at once what it waits for; only what changed."""
         now = self._clock.monotonic()
-        is_same = replace(rollout, verdict=verdict.result, evidence=verdict.evidence) == rollout
-        if is_same or now - known.noted < NOTE_SECONDS:
+        is_same = replace(rollout, verdict=verdict.result, evidence=verdict.evidence) == present.rollout
+        is_news = present.rollout is None or rollout.waits_for != present.rollout.waits_for
+        if is_same or (not is_news and now - known.noted < NOTE_SECONDS):
             return
         known.noted = now
-        await self._operations.rollouts.note(present, verdict)
+        await self._operations.rollouts.note(dataclasses.replace(present, rollout=rollout), verdict)
 
     async def _forget_previous(self, present: Present) -> float:
         """Unload the last champion once it has been kept for the policy's time."""
@@ -308,10 +336,10 @@ class RolloutController:
         """Until something may have changed: a document, a version, or the traffic of a live rollout."""
         await self._clock.sleep(min(GATHER_SECONDS, seconds))
         if known.watched is None:
-            await _first(known.woken.wait(), stop.wait(), seconds=seconds)
+            await first(known.woken.wait(), stop.wait(), seconds=seconds)
         else:
             news = self._traffic.wait(known.watched.offset, seconds)
-            await _first(known.woken.wait(), stop.wait(), news, seconds=seconds)
+            await first(known.woken.wait(), stop.wait(), news, seconds=seconds)
 
     async def _wake_on(
         self,
@@ -332,27 +360,3 @@ class RolloutController:
             except GatewayError:
                 _logger.exception("hints of changes were lost; looking again without them")
             await self._clock.sleep(RETRY_SECONDS)
-
-
-def _model_of_document(name: object) -> str | None:
-    """The model that a document of ours speaks of."""
-    kind, _, rest = str(name).partition("/")
-    if kind == "conditions":
-        return rest.rpartition("@")[0]
-    return rest if kind in {"policies", "routes", "rollouts", "freezes"} else None
-
-
-def _model_of_version(version: object) -> str | None:
-    return version.model if isinstance(version, VersionId) else None
-
-
-async def _first(*waits: object, seconds: float) -> None:
-    """Return when one of the awaitables is done, or after so many seconds; the others are cancelled."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]
-    try:
-        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*tasks, return_exceptions=True)

@@ -94,8 +94,6 @@ def _refused(rollout: Rollout, action: Action, answer: Answer) -> Action:
     if moment_of(action) == "before_promotion":
         return Action(Act.ROLL_BACK, reason, rollout.step, action.verdict)
     goes_on = f"go on with: gateway rollout resume {rollout.model}"
-    if rollout.phase is Phase.HELD:
-        return Action(Act.NOTHING, reason, rollout.step, action.verdict)
     return Action(Act.HOLD, f"{reason}; {goes_on}", rollout.step, action.verdict, refused=True)
 
 

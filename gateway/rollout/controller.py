@@ -15,19 +15,19 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from gateway import metrics
 from gateway.clock import Clock
 from gateway.documents.rollout import Phase, Rollout
 from gateway.documents.store import ConfigStore
 from gateway.errors import GatewayError, InvalidConfig, NotAllowed, RevisionConflict
 from gateway.journal.journal import ControlJournal, Offset, TrafficJournal
-from gateway.names import ModelName, Role
+from gateway.names import ModelName
 from gateway.registry.manifest import Manifest
 from gateway.registry.registry import Registry
 from gateway.rollout.alarm import Alarms
 from gateway.rollout.confirm import confirmed, event, listeners, moment_of
 from gateway.rollout.eligibility import choose, plan_name
 from gateway.rollout.evidence import Verdict
+from gateway.rollout.gauge import show_weights
 from gateway.rollout.observe import Observer, prediction_reader
 from gateway.rollout.operation import Operations
 from gateway.rollout.plan import plan
@@ -119,14 +119,14 @@ class RolloutController:
         present = known.present = await self._operations.rollouts.present(model, before)
         self._hooks.learn(model, present.policy.rollout.hooks)
         if present.freeze.frozen:
-            self._show(known, present)
+            known.shown = show_weights(model, present.route, known.shown)
             return IDLE_SECONDS
         try:
             return await self._step(known, present)
         except RevisionConflict:
             return 0.0
         finally:
-            self._show(known, present)
+            known.shown = show_weights(model, present.route, known.shown)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look after every model until `stop` is set; a change in progress is finished first."""
@@ -227,6 +227,8 @@ class RolloutController:
             waits_for = "" if wanted.act is Act.NOTHING else action.reason
             await self._note(known, present, replace(rollout, waits_for=waits_for), action.verdict)
             return LIVE_SECONDS
+        evidence = {**action.verdict.evidence, "step_seconds": round(now - rollout.step_since, 3)}
+        action = dataclasses.replace(action, verdict=dataclasses.replace(action.verdict, evidence=evidence))
         await self._operations.rollouts.apply(present, action, ACTOR)
         return 0.0
 
@@ -299,19 +301,6 @@ class RolloutController:
             return min(left, IDLE_SECONDS)
         await self._operations.rollouts.forget_previous(present, ACTOR)
         return 0.0
-
-    def _show(self, known: _Model, present: Present) -> None:
-        """Set the weight gauges of the route; what left it goes to 0."""
-        route = present.route
-        shown: set[tuple[str, str]] = set()
-        if route is not None:
-            weights = [(route.champion, Role.CHAMPION), *((c.version, Role.CANARY) for c in route.canaries)]
-            for version, role in weights:
-                metrics.weight.labels(present.model, str(version), role).set(route.weight_of(version))
-                shown.add((str(version), role))
-        for version_text, role_text in known.shown - shown:
-            metrics.weight.labels(present.model, version_text, role_text).set(0)
-        known.shown = shown
 
     # Waiting.
 

@@ -49,7 +49,7 @@ TRANSITIONS: Mapping[Phase, Mapping[Act, Phase]] = {
     Phase.WAITING: {**STEPS, **_ALWAYS, Act.HOLD: Phase.HELD},
     Phase.SHADOW: {**STEPS, **_ALWAYS, Act.HOLD: Phase.HELD},
     Phase.CANARY: {**STEPS, **_ALWAYS, Act.HOLD: Phase.HELD},
-    Phase.HELD: {**STEPS, **_ALWAYS, Act.START: Phase.WAITING},
+    Phase.HELD: {**STEPS, **_ALWAYS, Act.HOLD: Phase.HELD, Act.START: Phase.WAITING},
     Phase.APPROVING: {Act.PROMOTE: Phase.PROMOTED, **_ALWAYS},
     Phase.PAUSED: {**STEPS, **_ALWAYS, Act.START: Phase.WAITING},
     Phase.PROMOTED: {

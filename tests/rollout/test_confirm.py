@@ -70,6 +70,7 @@ def test_garbage_is_never_an_answer(status: int, body: bytes) -> None:
         (ROLLOUT, CANARY, [YES, YES], 0, Act.CANARY, "enough pairs"),
         (ROLLOUT, CANARY, [YES, WAIT], 0, Act.NOTHING, "hook: waits for http://h/hook: a build is running"),
         (ROLLOUT, CANARY, [WAIT, NO], 0, Act.HOLD, "said no: not on a Friday; go on with: gateway rollout resume m"),
+        (replace(ROLLOUT, phase=Phase.HELD), CANARY, [NO], 99, Act.HOLD, "said no: not on a Friday; go on with"),
         (ON_CANARY, PROMOTE, [YES, NO], 0, Act.ROLL_BACK, "said no: not on a Friday"),
         (ON_CANARY, PROMOTE, [WAIT], 61, Act.HOLD, "not confirmed in time, hook: waits for http://h/hook"),
         (replace(ON_CANARY, without_evidence="roll_back"), PROMOTE, [WAIT], 61, Act.ROLL_BACK, "not confirmed in time"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from collections.abc import AsyncIterator
 
@@ -9,7 +10,11 @@ import httpx
 import pytest
 
 from gateway.app.hook import ask_over
+from gateway.clock import SystemClock
+from gateway.documents.hook import Hook
+from gateway.names import ModelName
 from gateway.rollout.confirm import MAX_ANSWER_BYTES, read_answer
+from gateway.rollout.hooks import Hooks
 
 URL = "http://h/hook"
 YES = b'{"answer": "yes"}'
@@ -54,3 +59,43 @@ async def test_what_is_read_of_an_answer(reply: httpx.Response, word: str, said:
     assert said in found.reason
     assert [(str(one.url), one.method) for one in asked] == [(URL, "POST")]
     assert asked[0].headers["Content-Type"] == "application/cloudevents+json"
+
+
+class _ToldClock(SystemClock):
+    """Its sleeps end when the test says so."""
+
+    def __init__(self) -> None:
+        self.is_over = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        await self.is_over.wait()
+
+
+async def test_a_hook_that_takes_the_question_and_says_nothing_is_hung_up_on() -> None:
+    """Over a real connection: after its time the answer counts as wait, and nothing is left open."""
+    asked, hung_up, clock = asyncio.Event(), asyncio.Event(), _ToldClock()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n{")
+        asked.set()
+        await reader.read()
+        hung_up.set()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    hook = Hook(url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", on=("before_step",), confirm=True)
+    async with httpx.AsyncClient() as web, server:
+        hooks, model = Hooks(ask_over(web), clock), ModelName("m")
+        assert hooks.answers(model, 1, [hook], b"{}")[0].reason == "is being asked"
+        await asyncio.wait_for(asked.wait(), 10)
+        assert hooks.answers(model, 1, [hook], b"{}")[0].reason == "is being asked"
+        clock.is_over.set()
+        await asyncio.wait_for(hung_up.wait(), 10)
+        for _ in range(100):
+            answer = hooks.answers(model, 1, [hook], b"{}")[0]
+            if answer.reason != "is being asked":
+                break
+            await asyncio.sleep(0)
+        await hooks.close()
+    assert (answer.word, answer.reason) == ("wait", "did not answer within 5 s")

@@ -53,3 +53,8 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         """Move time forward by `seconds`."""
         self._now += seconds
+
+    def set_wall(self, seconds: float) -> None:
+        """Put the wall clock forward (or back) by `seconds`, as an operator or a time server does; no time passes."""
+        self._now += seconds
+        self._start += seconds

@@ -72,6 +72,12 @@ def test_a_false_or_zero_label_is_sent() -> None:
     [
         (weights_call("m", {4: 10}, "r"), "POST", "/admin/models/m/weights", {"weights": {"4": 10}, "reason": "r"}),
         (rollout_call("m", 4), "POST", "/admin/models/m/rollout", {"version": 4, "plan": "steps", "reason": ""}),
+        (
+            rollout_call("m", 4, "blue_green", "r", dry_run=True),
+            "POST",
+            "/admin/models/m/rollout",
+            {"version": 4, "plan": "blue_green", "reason": "r", "dry_run": True},
+        ),
         (rollout_verb_call("m", "roll-back", "r"), "POST", "/admin/models/m/rollout/roll-back", {"reason": "r"}),
         (route_call("m", {"champion": 1}, '"3"', "why"), "PUT", "/admin/models/m/route?reason=why", {"champion": 1}),
         (policy_call("m", {}, '"3"', file="m.yaml"), "PUT", "/admin/models/m/policy?file=m.yaml", {}),

@@ -23,6 +23,7 @@ from gateway.app.child import (
     until_told_to_stop,
     write_log,
 )
+from gateway.app.hook import ask_over
 from gateway.app.policies import PolicyFolder
 from gateway.app.retention import Retention
 from gateway.clock import SystemClock
@@ -32,6 +33,7 @@ from gateway.rollout.change import RouteWriter
 from gateway.rollout.controller import RolloutController
 from gateway.rollout.experiment_loop import ExperimentLoop
 from gateway.rollout.experiments import Experiments
+from gateway.rollout.hooks import Hooks
 from gateway.rollout.operation import Operations
 from gateway.settings import Settings
 from gateway.stores.stores import Stores
@@ -52,6 +54,8 @@ async def control(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
     folder = PolicyFolder(stores.config, settings.config)
     await folder.import_all()
     ports = ControlPorts.of(stores, clock, settings.data, tee)
+    web = httpx.AsyncClient(timeout=5.0)
+    hooks = Hooks(ask_over(web), clock)
     operations = Operations(
         stores.config,
         stores.registry,
@@ -61,12 +65,13 @@ async def control(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
         clock,
         new_salt,
         stores.control,
+        hooks,
     )
     # Packages may take long to arrive: how long is for the calls that take them.
     limits = Limits(header_seconds=settings.header_seconds, body_seconds=None, stall_seconds=settings.stall_seconds)
     server = http_server(build_admin_app(ports, settings, operations), settings, limits)
     answering = asyncio.create_task(server.serve(sockets=[socket.socket(fileno=spec.socket)]))
-    async with httpx.AsyncClient(timeout=5.0) as web:
+    async with web:
 
         async def post(url: str, body: bytes) -> None:
             answer = await web.post(url, content=body, headers={"Content-Type": "application/cloudevents+json"})
@@ -100,6 +105,7 @@ async def control(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await hooks.close()
     ports.admission.close()
     tee.close()
 

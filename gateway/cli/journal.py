@@ -69,7 +69,7 @@ def read_since(text: str | None) -> int | None:
     import time
     from datetime import datetime
 
-    from gateway.documents.policy import seconds
+    from gateway.documents.duration import seconds
 
     if text is None:
         return None

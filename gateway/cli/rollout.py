@@ -23,6 +23,7 @@ _KEYS = (
     "guarding",
     "answers",
     "would",
+    "waits_for",
 )
 
 

@@ -5,27 +5,14 @@ Pure values; `gateway.documents.parse` reads them from YAML with file and line. 
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from gateway.documents.duration import Seconds
+from gateway.documents.hook import Hook
 from gateway.documents.rollout import Guards, Step
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def seconds(value: Any) -> float:
-    """A duration: a number of seconds, or text such as `500ms`, `30s`, `10m`, `1h`, `7d`. Raises ValueError."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-        return float(value)
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", str(value))
-    if not found:
-        raise ValueError("must be a duration such as 500ms, 30s, 10m, 1h or 7d")
-    return float(found[1]) * _UNITS[found[2]]
-
-
-Seconds = Annotated[float, BeforeValidator(seconds)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Alpha = Annotated[float, Field(gt=0, lt=1)]
 FieldHandling = Literal["reject", "clip", "flag"]
@@ -234,6 +221,7 @@ class RolloutPolicy(_Part):
     previous_kept: Seconds = 86400.0
     rollback_window: Seconds = 86400.0
     dry_run: bool = False
+    hooks: tuple[Hook, ...] = ()
 
     @model_validator(mode="after")
     def _ends_with_promote(self) -> Self:

@@ -110,6 +110,8 @@ class Rollout(Struct, frozen=True, kw_only=True):
     resume_to: Phase | None = None
     pending: int = 0
     slices: tuple[str, ...] = ()  # features whose slices its evidence counts apart
+    refused: bool = False  # held because a hook said no: only a person goes on
+    waits_for: str = ""  # the hook that the next step waits for, and what it said
     dry_run: bool = False  # it writes down what it would do, and never moves the route
     would: str = ""  # the last act that a dry run would have done
     counted: tuple[int, int] = (0, 0)  # pairs and canary answers before the present step of a dry run

@@ -26,7 +26,9 @@ from gateway.journal.tee import Tee
 from gateway.names import ModelName, Revision, VersionId
 from gateway.registry.registry import Registry
 from gateway.rollout.change import Changed, RouteWriter
+from gateway.rollout.confirm import event
 from gateway.rollout.evidence import RULE, Verdict
+from gateway.rollout.hooks import Hooks
 from gateway.rollout.present import Present, find, read_present, read_rollout
 from gateway.rollout.replay import basis
 from gateway.rollout.transition import MOVES_ROUTE, STEPS, WOULD, Act, Action, next_rollout, next_route
@@ -49,7 +51,10 @@ class Rollouts:
         writer: RouteWriter,
         clock: Clock,
         draw_salt: Callable[[], str],
+        hooks: Hooks | None = None,
     ) -> None:
+        """hooks: told of every decision; left out, nobody is."""
+        self.hooks = hooks or Hooks(None, clock)
         self._config = config
         self._registry = registry
         self._tee = tee
@@ -234,12 +239,12 @@ class Rollouts:
 
     def record(self, rollout: Rollout, act: str, reason: str, extra: Mapping[str, object]) -> None:
         """A decision record; its id is made from what was decided, so a repeat is the same decision."""
-        place = f"{rollout.number}/{rollout.step}/{rollout.phase}/{rollout.written}"
+        place = f"{rollout.step}/{rollout.phase}/{rollout.written}"
         if rollout.dry_run:
             place = f"{place}/{act}"
         self._tee.offer(
             Decision(
-                id=f"rollout/{rollout.model}/{place}",
+                id=f"rollout/{rollout.model}/{rollout.number}/{place}",
                 model=rollout.model,
                 actor="rollout",
                 action=str(act),
@@ -259,6 +264,15 @@ class Rollouts:
             )
         )
         self._tee.flush()
+        self._tell(rollout, act, reason, place)
+
+    def _tell(self, rollout: Rollout, act: str, reason: str, place: str) -> None:
+        """Post the decision to the hooks that want to hear of it; the place makes a repeat the same event."""
+        model = ModelName(rollout.model)
+        facts = {"act": str(act), "reason": reason, "verdict": rollout.verdict, "evidence": rollout.evidence}
+        moments = ["event", "after_roll_back"] if act in {Act.ROLL_BACK, Act.RESTORE} else ["event"]
+        for moment in moments:
+            self.hooks.tell(model, moment, event(rollout, moment, f"{place}/{moment}", self._clock.now(), facts))
 
 
 def audit_entry(

@@ -8,7 +8,6 @@ Writes routes as an operator does and never speaks to a serving process.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -16,24 +15,26 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from gateway import metrics
 from gateway.clock import Clock
 from gateway.documents.rollout import Phase, Rollout
 from gateway.documents.store import ConfigStore
 from gateway.errors import GatewayError, InvalidConfig, NotAllowed, RevisionConflict
 from gateway.journal.journal import ControlJournal, Offset, TrafficJournal
-from gateway.names import ModelName, Role, VersionId
+from gateway.names import ModelName
 from gateway.registry.manifest import Manifest
 from gateway.registry.registry import Registry
 from gateway.rollout.alarm import Alarms
+from gateway.rollout.confirm import confirmed, event, listeners, moment_of
 from gateway.rollout.eligibility import choose, plan_name
 from gateway.rollout.evidence import Verdict
+from gateway.rollout.gauge import show_weights
 from gateway.rollout.observe import Observer, observer_of
 from gateway.rollout.operation import Operations
 from gateway.rollout.plan import plan
 from gateway.rollout.present import Present
 from gateway.rollout.replay import judged
 from gateway.rollout.transition import Act, Action
+from gateway.rollout.wake import StepClock, first, model_of_document, model_of_version
 
 ACTOR = "rollout"
 """How the controller signs its audit entries."""
@@ -81,6 +82,7 @@ class _Model:
     read: float = float("-inf")
     noted: float = float("-inf")
     shown: set[tuple[str, str]] = field(default_factory=set)
+    clock: StepClock = field(default_factory=StepClock)
     woken: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -101,6 +103,7 @@ class RolloutController:
         self._traffic = traffic
         self._control = control
         self._operations = operations
+        self._hooks = operations.rollouts.hooks
         self._clock = clock
         self._models: dict[ModelName, _Model] = {}
 
@@ -115,23 +118,24 @@ class RolloutController:
         if before is None:
             known.read = self._clock.monotonic()
         present = known.present = await self._operations.rollouts.present(model, before)
+        self._hooks.learn(model, present.policy.rollout.hooks)
         if present.freeze.frozen:
-            self._show(known, present)
+            known.shown = show_weights(model, present.route, known.shown)
             return IDLE_SECONDS
         try:
             return await self._step(known, present)
         except RevisionConflict:
             return 0.0
         finally:
-            self._show(known, present)
+            known.shown = show_weights(model, present.route, known.shown)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look after every model until `stop` is set; a change in progress is finished first."""
         tasks: dict[ModelName, asyncio.Task[None]] = {}
         arrived = asyncio.Event()
         watchers = [
-            asyncio.create_task(self._wake_on(lambda: self._config.watch(""), _model_of_document, arrived)),
-            asyncio.create_task(self._wake_on(self._registry.watch, _model_of_version, arrived)),
+            asyncio.create_task(self._wake_on(lambda: self._config.watch(""), model_of_document, arrived)),
+            asyncio.create_task(self._wake_on(self._registry.watch, model_of_version, arrived)),
         ]
         try:
             while not stop.is_set():
@@ -140,7 +144,7 @@ class RolloutController:
                     if model not in tasks:
                         self._models.setdefault(model, _Model())
                         tasks[model] = asyncio.create_task(self._look_after(model, stop))
-                await _first(stop.wait(), arrived.wait(), seconds=REREAD_SECONDS)
+                await first(stop.wait(), arrived.wait(), seconds=REREAD_SECONDS)
             await asyncio.gather(*tasks.values())
         finally:
             for task in (*watchers, *tasks.values()):
@@ -206,6 +210,7 @@ class RolloutController:
         if has_more:
             return 0.0
         observed = watched.observer.observed()
+        now = known.clock.now(rollout, self._clock.now(), self._clock.monotonic())
         condition = present.condition(rollout.version)
         quarantined = condition.reason if condition.quarantined else ""
         action = plan(
@@ -213,16 +218,40 @@ class RolloutController:
             observed,
             present.route,
             present.revision,
-            self._clock.now(),
+            now,
             quarantined=quarantined,
             alert=watched.alarms.first,
         )
         action = dataclasses.replace(action, verdict=self._dated(action.verdict, watched, present))
+        wanted, action = action, self._asked(present, rollout, action, now)
         if action.act is Act.NOTHING:
-            await self._note(known, present, rollout, action.verdict)
+            waits_for = "" if wanted.act is Act.NOTHING else action.reason
+            await self._note(known, present, replace(rollout, waits_for=waits_for), action.verdict)
             return LIVE_SECONDS
+        evidence = {**action.verdict.evidence, "step_seconds": round(now - rollout.step_since, 3)}
+        action = dataclasses.replace(action, verdict=dataclasses.replace(action.verdict, evidence=evidence))
         await self._operations.rollouts.apply(present, action, ACTOR)
         return 0.0
+
+    def _asked(self, present: Present, rollout: Rollout, action: Action, now: float) -> Action:
+        """The action after its hooks were heard, as far as they have answered; never waits for one."""
+        moment = moment_of(action)
+        if rollout.dry_run or not moment:
+            if action.act is not Act.NOTHING:
+                self._hooks.forget(present.model)
+            return action
+        facts = {"act": str(action.act), "to_step": action.step, "reason": action.reason}
+        place = f"{action.step}/{moment}/{rollout.written}"
+        body = event(rollout, moment, place, self._clock.now(), facts)
+        asked = listeners(present.policy.rollout.hooks, moment, confirm=True)
+        if asked:
+            question = (rollout.number, action.step, rollout.step_since, moment)
+            action = confirmed(rollout, action, self._hooks.answers(present.model, question, asked, body), now)
+        if action.act is not Act.NOTHING:
+            self._hooks.forget(present.model)
+        if moment_of(action):
+            self._hooks.tell(present.model, moment, body)
+        return action
 
     def _watch(self, known: _Model, present: Present, rollout: Rollout) -> _Watched:
         watched = known.watched
@@ -250,13 +279,14 @@ class RolloutController:
         return dataclasses.replace(verdict, evidence={**verdict.evidence, **gate, **stretch, **how})
 
     async def _note(self, known: _Model, present: Present, rollout: Rollout, verdict: Verdict) -> None:
-        """Show the newest figures to people, at most once a second and only when they changed."""
+        """Show people the newest figures, at most once a second, and at once what it waits for; only what changed."""
         now = self._clock.monotonic()
-        is_same = replace(rollout, verdict=verdict.result, evidence=verdict.evidence) == rollout
-        if is_same or now - known.noted < NOTE_SECONDS:
+        is_same = replace(rollout, verdict=verdict.result, evidence=verdict.evidence) == present.rollout
+        is_news = present.rollout is None or rollout.waits_for != present.rollout.waits_for
+        if is_same or (not is_news and now - known.noted < NOTE_SECONDS):
             return
         known.noted = now
-        await self._operations.rollouts.note(present, verdict)
+        await self._operations.rollouts.note(dataclasses.replace(present, rollout=rollout), verdict)
 
     async def _forget_previous(self, present: Present) -> float:
         """Unload the last champion once it has been kept for the policy's time."""
@@ -268,19 +298,6 @@ class RolloutController:
             return min(left, IDLE_SECONDS)
         await self._operations.rollouts.forget_previous(present, ACTOR)
         return 0.0
-
-    def _show(self, known: _Model, present: Present) -> None:
-        """Set the weight gauges of the route; what left it goes to 0."""
-        route = present.route
-        shown: set[tuple[str, str]] = set()
-        if route is not None:
-            weights = [(route.champion, Role.CHAMPION), *((c.version, Role.CANARY) for c in route.canaries)]
-            for version, role in weights:
-                metrics.weight.labels(present.model, str(version), role).set(route.weight_of(version))
-                shown.add((str(version), role))
-        for version_text, role_text in known.shown - shown:
-            metrics.weight.labels(present.model, version_text, role_text).set(0)
-        known.shown = shown
 
     # Waiting.
 
@@ -305,10 +322,10 @@ class RolloutController:
         """Until something may have changed: a document, a version, or the traffic of a live rollout."""
         await self._clock.sleep(min(GATHER_SECONDS, seconds))
         if known.watched is None:
-            await _first(known.woken.wait(), stop.wait(), seconds=seconds)
+            await first(known.woken.wait(), stop.wait(), seconds=seconds)
         else:
             news = self._traffic.wait(known.watched.offset, seconds)
-            await _first(known.woken.wait(), stop.wait(), news, seconds=seconds)
+            await first(known.woken.wait(), stop.wait(), news, seconds=seconds)
 
     async def _wake_on(
         self,
@@ -329,27 +346,3 @@ class RolloutController:
             except GatewayError:
                 _logger.exception("hints of changes were lost; looking again without them")
             await self._clock.sleep(RETRY_SECONDS)
-
-
-def _model_of_document(name: object) -> str | None:
-    """The model that a document of ours speaks of."""
-    kind, _, rest = str(name).partition("/")
-    if kind == "conditions":
-        return rest.rpartition("@")[0]
-    return rest if kind in {"policies", "routes", "rollouts", "freezes"} else None
-
-
-def _model_of_version(version: object) -> str | None:
-    return version.model if isinstance(version, VersionId) else None
-
-
-async def _first(*waits: object, seconds: float) -> None:
-    """Return when one of the awaitables is done, or after so many seconds; the others are cancelled."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]
-    try:
-        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*tasks, return_exceptions=True)

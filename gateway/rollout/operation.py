@@ -25,6 +25,7 @@ from gateway.names import ModelName, Revision, VersionId
 from gateway.registry.registry import Registry
 from gateway.rollout.apply import Rollouts, audit_entry
 from gateway.rollout.change import Changed, RouteWriter
+from gateway.rollout.hooks import Hooks
 from gateway.rollout.overlap import refuse_during_experiment
 from gateway.rollout.plan import enter
 from gateway.rollout.present import Present, find
@@ -45,12 +46,16 @@ class Operations:
         clock: Clock,
         draw_salt: Callable[[], str],
         control: ControlJournal | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
-        """control: of the alerts, so that those of before a rollout do not count; else its start time says so."""
+        """control: of the alerts, so that those of before a rollout do not count; else its start time says so.
+
+        hooks: asked and told by the policy's `rollout.hooks`; left out, nobody is told and no question is answered.
+        """
         self._config = config
         self._control = control
         self._traffic = traffic
-        self.rollouts = Rollouts(config, registry, tee, writer, clock, draw_salt)
+        self.rollouts = Rollouts(config, registry, tee, writer, clock, draw_salt, hooks)
         self._writer = writer
         self._clock = clock
         self._draw_salt = draw_salt

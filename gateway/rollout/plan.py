@@ -89,7 +89,9 @@ def enter(rollout: Rollout, place: int, reason: str, verdict: Verdict | None = N
 
 
 def _along_the_steps(rollout: Rollout, observed: Observed, now: float, verdict: Verdict) -> Action:
-    if rollout.phase is Phase.WAITING:
+    if rollout.refused:
+        return Action(Act.NOTHING, rollout.reason, rollout.step, verdict)
+    if rollout.phase is Phase.WAITING or rollout.step < 0:
         return enter(rollout, 0, rollout.reason, verdict)
     if verdict.question:
         act = Act.NOTHING if rollout.phase is Phase.HELD else Act.HOLD

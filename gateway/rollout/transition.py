@@ -46,10 +46,10 @@ STEPS = {
 _ALWAYS = {Act.ROLL_BACK: Phase.ROLLED_BACK, Act.PAUSE: Phase.PAUSED, Act.END: Phase.PROMOTED}
 
 TRANSITIONS: Mapping[Phase, Mapping[Act, Phase]] = {
-    Phase.WAITING: {**STEPS, **_ALWAYS},
+    Phase.WAITING: {**STEPS, **_ALWAYS, Act.HOLD: Phase.HELD},
     Phase.SHADOW: {**STEPS, **_ALWAYS, Act.HOLD: Phase.HELD},
     Phase.CANARY: {**STEPS, **_ALWAYS, Act.HOLD: Phase.HELD},
-    Phase.HELD: {**STEPS, **_ALWAYS},
+    Phase.HELD: {**STEPS, **_ALWAYS, Act.HOLD: Phase.HELD, Act.START: Phase.WAITING},
     Phase.APPROVING: {Act.PROMOTE: Phase.PROMOTED, **_ALWAYS},
     Phase.PAUSED: {**STEPS, **_ALWAYS, Act.START: Phase.WAITING},
     Phase.PROMOTED: {
@@ -83,7 +83,8 @@ MOVES_ROUTE = frozenset({Act.SHADOW, Act.CANARY, Act.PROMOTE, Act.ROLL_BACK, Act
 class Action:
     """What to do, why, and the verdict it rests on. step: the place in the plan that it leads to.
 
-    counted: pairs and canary answers so far, for a dry run, whose steps all have the same route.
+    counted: pairs and canary answers so far, for a dry run, whose steps all have the same route. refused: a hook said
+    no, so that only a person goes on.
     """
 
     act: Act
@@ -91,6 +92,7 @@ class Action:
     step: int = -1
     verdict: Verdict = field(default_factory=lambda: Verdict("inconclusive", ""))
     counted: tuple[int, int] = (0, 0)
+    refused: bool = False
 
 
 def position(rollout: Rollout) -> tuple[str, float] | None:
@@ -161,6 +163,8 @@ def next_rollout(rollout: Rollout, action: Action, now: float, revision: int) ->
         evidence=action.verdict.evidence or rollout.evidence,
         resume_to=rollout.phase if action.act is Act.PAUSE else None,
         pending=revision if action.act in MOVES_ROUTE else 0,
+        refused=action.refused,
+        waits_for="",
     )
 
 

@@ -171,6 +171,9 @@ def test_a_rollout_by_command(command: Command, running: Running) -> None:
     assert command("rollout", "resume", "electricity", *options).code == 0
     assert "champion is now version 1" in command("rollout", "roll-back", "electricity", *options).out
     assert command("rollout", "promote", "electricity", *options).code == 1
+    rehearsed = command("rollout", "start", "electricity", "3", "--plan", "blue_green", "--dry-run", "--json", *options)
+    assert (rehearsed.json["plan"], rehearsed.json["dry_run"]) == ("blue_green", True)
+    assert command("rollout", "roll-back", "electricity", "--reason", "seen enough", *options).code == 0
     assert "is frozen" in command("rollout", "freeze", "electricity", *options).out
     assert "no longer" in command("rollout", "unfreeze", "electricity", *options).out
 

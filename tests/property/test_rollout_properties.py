@@ -19,7 +19,7 @@ from gateway.rollout.evidence import Compared, FailureShare, Paired, Tally, asse
 from gateway.rollout.observe import Observed, Observer, Steps, prediction_reader
 from gateway.rollout.plan import plan
 from gateway.rollout.slices import Slicer
-from gateway.rollout.transition import MOVES_ROUTE, TRANSITIONS, Act, next_rollout, next_route
+from gateway.rollout.transition import DRY_TRANSITIONS, MOVES_ROUTE, TRANSITIONS, Act, next_rollout, next_route
 from gateway.rollout.unit import Units
 
 _READ = prediction_reader({number: PredictionSpec(output="label", kind="class") for number in (1, 2)})
@@ -163,6 +163,54 @@ def test_a_failing_version_is_never_given_more(
     action = plan(rollout, observed, route, revision, now)
     if action.verdict.result == "fail":
         assert action.act not in {Act.SHADOW, Act.CANARY, Act.PROMOTE, Act.APPROVE, Act.FINISH, Act.HOLD}
+
+
+@given(_rollouts(), _observed, _ROUTES, st.integers(1, 4), st.floats(-1e6, 1e6), st.floats(0, 50))
+def test_no_step_ends_without_a_pass_or_its_counts_nor_before_its_time(
+    rollout: Rollout, observed: Observed, route: Route, revision: int, now: float, hold: float
+) -> None:
+    """Missing evidence, an impatient plan and a clock that jumps promote nobody."""
+    steps = tuple(replace(step, hold_seconds=hold) for step in rollout.steps)
+    rollout = replace(rollout, steps=steps)
+    action = plan(rollout, observed, route, revision, now)
+    if action.act not in {Act.SHADOW, Act.CANARY, Act.APPROVE, Act.PROMOTE} or rollout.phase is Phase.WAITING:
+        return
+    step, counts = rollout.steps[rollout.step], observed.since(rollout.written)
+    counted = counts.pairs if step.shadow is not None else counts.canary
+    needed = step.until_pairs or step.until_requests
+    assert action.step == rollout.step + 1
+    assert now - rollout.step_since >= hold
+    assert action.verdict.result != "fail"
+    assert counted >= needed if needed else action.verdict.result == "pass" and counted >= 500
+
+
+@given(_rollouts(), _observed, st.integers(1, 4), st.floats(-1e6, 1e6), st.booleans())
+def test_a_guard_that_fails_acts_in_every_live_phase(
+    rollout: Rollout, observed: Observed, revision: int, now: float, is_quarantined: bool
+) -> None:
+    """Whatever the phase waits for, and whatever the clock says; only a freeze or an unfinished write comes before."""
+    rollout = replace(rollout, pending=0)
+    held = {"shadows": (Shadow(version=2),)} if rollout.step == 0 else {"canaries": (Canary(version=2, weight=5),)}
+    is_over = rollout.phase is Phase.PROMOTED
+    route = Route(champion=2, previous=1) if is_over else Route.model_validate({"champion": 1, **held})
+    action = plan(rollout, observed, route, revision, now, quarantined="crashed twice" if is_quarantined else "")
+    if rollout.is_live and action.verdict.result == "fail":
+        assert action.act is (Act.RESTORE if is_over else Act.ROLL_BACK)
+
+
+@given(_rollouts(), _observed, _ROUTES, st.integers(1, 4), st.floats(-1e6, 1e6), st.sampled_from([*Act]))
+def test_a_dry_run_never_announces_a_change_of_the_route(
+    rollout: Rollout, observed: Observed, route: Route, revision: int, now: float, would: Act
+) -> None:
+    """Whatever it would do; and every act of it is in its own table."""
+    if rollout.phase not in DRY_TRANSITIONS:
+        return
+    rollout = replace(rollout, dry_run=True, pending=0, would=would)
+    action = plan(rollout, observed, route, revision, now)
+    after = next_rollout(rollout, action, now, revision)
+    assert (after.pending, after.written) == (0, rollout.written)
+    if action.act is not Act.NOTHING:
+        assert after.phase is DRY_TRANSITIONS[rollout.phase][action.act]
 
 
 @given(_rollouts(), _observed, _ROUTES, st.integers(1, 4))

@@ -33,6 +33,7 @@ from gateway.names import BUCKETS, ModelName, Outcome, Reason, Revision, Role, V
 from gateway.registry.manifest import GateReport, Lineage, Manifest, PredictionSpec
 from gateway.rollout.change import RouteWriter
 from gateway.rollout.controller import RolloutController
+from gateway.rollout.hooks import Hooks
 from gateway.rollout.operation import Operations
 from gateway.stores.memory.config import MemoryConfigStore
 from gateway.stores.memory.connect import connect_memory
@@ -100,6 +101,24 @@ class FakeRegistry:
             await asyncio.sleep(0)
 
 
+class AskedClock:
+    """Sleeps until the test has moved the world's clock so far, and not a turn less."""
+
+    def __init__(self, world: ManualClock) -> None:
+        self._world = world
+
+    def now(self) -> float:
+        return self._world.now()
+
+    def monotonic(self) -> float:
+        return self._world.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        until = self.monotonic() + seconds
+        while self.monotonic() < until:  # noqa: ASYNC110 - time passes only when the test moves it
+            await asyncio.sleep(0)
+
+
 @dataclass
 class World:
     """Everything of one model, with the steps that tests repeat."""
@@ -107,6 +126,8 @@ class World:
     clock: ManualClock = field(default_factory=ManualClock)
     registry: FakeRegistry = field(default_factory=FakeRegistry)
     requests: int = 0
+    replies: dict[str, tuple[int, bytes] | Exception | None] = field(default_factory=dict)
+    posts: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         stores = connect_memory(self.clock)
@@ -115,14 +136,35 @@ class World:
         self.tee = stores.open_tee("control", "control")
         self._serving = stores.open_tee("traffic", "g")
         self.writer = RouteWriter(self.config, self.clock)
+        self.hooks = Hooks(self._ask, AskedClock(self.clock))
         salts = (f"salt-{number}" for number in range(1_000_000))
         self._draw_salt = lambda: next(salts)
         self.operations = self._new_operations(self.writer)
         self.restart()
 
     def _new_operations(self, writer: RouteWriter) -> Operations:
-        salt = self._draw_salt
-        return Operations(self.config, self.registry, self.traffic, self.tee, writer, self.clock, salt, self.control)
+        return Operations(
+            self.config,
+            self.registry,
+            self.traffic,
+            self.tee,
+            writer,
+            self.clock,
+            self._draw_salt,
+            self.control,
+            self.hooks,
+        )
+
+    async def _ask(self, url: str, body: bytes) -> tuple[int, bytes]:
+        """A hook: answers what `replies` says for its address (None: never), yes where it says nothing."""
+        self.posts.append((url, msgspec.json.decode(body)))
+        reply = self.replies.get(url, (200, b'{"answer": "yes"}'))
+        if isinstance(reply, Exception):
+            raise reply
+        if reply is None:
+            await asyncio.Event().wait()
+        assert reply is not None
+        return reply
 
     def controller_elsewhere(self) -> RolloutController:
         """A controller of another process: it shares nothing but the stores."""
@@ -184,10 +226,14 @@ class World:
         return msgspec.json.decode(document.body, type=Condition) if document else Condition()
 
     async def settle(self) -> None:
-        """Reconcile until nothing is left to do at once."""
-        for _ in range(50):
-            if await self.controller.reconcile(MODEL) > 0:
+        """Reconcile until nothing is left to do at once, and hooks that answer have done so."""
+        rested = 0
+        for _ in range(60):
+            rested = rested + 1 if await self.controller.reconcile(MODEL) > 0 else 0
+            if rested > (len(self.replies) > 0) * 3:
                 return
+            for _ in range(5 if self.replies else 0):
+                await asyncio.sleep(0)
         raise AssertionError("the controller never comes to rest")
 
     def write_traffic(self, *records: TrafficRecord) -> None:
@@ -297,7 +343,7 @@ class World:
 
 
 @pytest.fixture
-async def world() -> World:
+async def world() -> AsyncIterator[World]:
     """Version 1 in service, version 2 published, policy with short steps that a person starts."""
     made = World()
     made.publish(1)
@@ -312,4 +358,5 @@ async def world() -> World:
         after_promotion={"requests": 30},
     )
     await made.operations.introduce(MODEL, 1, "first version", "test")
-    return made
+    yield made
+    await made.hooks.close()

@@ -11,8 +11,9 @@ from gateway.api.admin.call import Asked, Call
 from gateway.api.admin.rollout import ReasonBody
 from gateway.api.admin.state import find_as, versions_of
 from gateway.api.problems import json_response
+from gateway.documents.duration import seconds
 from gateway.documents.experiment import Experiment, Metric, Phase, Terms, experiment_name
-from gateway.documents.policy import Policy, read_policy, seconds
+from gateway.documents.policy import Policy, read_policy
 from gateway.documents.store import policy_name
 from gateway.documents.token import Scope
 from gateway.errors import DocumentNotFound, Fault, InvalidInput

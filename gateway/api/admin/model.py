@@ -158,6 +158,7 @@ def rollout_view(rollout: Rollout) -> dict[str, Any]:
         "answers": rollout.answers,
         "dry_run": rollout.dry_run,
         "would": rollout.would,
+        "waits_for": rollout.waits_for,
         "actor": rollout.actor,
     }
 

@@ -11,7 +11,7 @@ from gateway.api.admin.call import Asked, Call
 from gateway.api.admin.state import find_as, read_handling, versions_of
 from gateway.api.problems import json_response
 from gateway.documents.alert import AlertHandling, Monitoring
-from gateway.documents.policy import seconds
+from gateway.documents.duration import seconds
 from gateway.documents.store import ABSENT, AuditEntry, alert_name, monitoring_name
 from gateway.documents.token import Scope
 from gateway.errors import DocumentNotFound, Fault, InvalidInput

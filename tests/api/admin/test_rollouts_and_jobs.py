@@ -45,6 +45,31 @@ async def test_a_rollout_is_started_paused_resumed_and_rolled_back(admin: httpx.
     assert actors == {"all"}
 
 
+async def test_a_dry_run_is_started_shown_and_stopped(admin: httpx.AsyncClient, office: Office) -> None:
+    """The route stays as it is, and nothing is held against the version."""
+    body = {"version": 2, "plan": "blue_green", "dry_run": True}
+    shown = (await admin.post(f"{AT}/rollout", json=body)).json()
+    assert (shown["plan"], shown["dry_run"], shown["would"], shown["waits_for"]) == ("blue_green", True, "", "")
+    refused = await admin.post(f"{AT}/rollout/promote", json={})
+    assert (refused.status_code, "dry run" in refused.text) == (409, True)
+    done = (await admin.post(f"{AT}/rollout/roll-back", json={"reason": "seen enough"})).json()
+    assert (done["rollout"]["phase"], done["rollout"]["reason"]) == ("rolled_back", "seen enough")
+    assert done["route"]["champion"] == 1
+    conditions = [version["condition"] for version in (await admin.get(AT)).json()["versions"]]
+    assert not any(condition["rolled_back"] for condition in conditions)
+
+
+async def test_a_plan_that_can_never_end_is_refused_with_its_pointer(admin: httpx.AsyncClient) -> None:
+    """Before any version hangs in it."""
+    etag = (await admin.get(f"{AT}/policy")).headers["ETag"]
+    steps = [{"canary": 5, "hold": "2h", "at_most": "1h"}, {"promote": "auto"}]
+    body = {"model": MODEL, "rollout": {"steps": steps}}
+    answer = await admin.put(f"{AT}/policy", json=body, headers={"If-Match": etag})
+    assert answer.status_code == 400
+    assert "/rollout/steps/0/hold" in answer.text
+    assert "lasts longer than at_most" in answer.text
+
+
 async def test_promote_by_hand_and_back_again(admin: httpx.AsyncClient) -> None:
     await admin.post(f"{AT}/rollout", json={"version": 2})
     assert (await admin.post(f"{AT}/rollout/promote", json={"reason": "known good"})).json()["phase"] == "promoted"

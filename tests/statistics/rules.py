@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from gateway.documents.rollout import Guards, Phase, Rollout, Step
@@ -120,9 +121,15 @@ def _answers(seen: Traffic) -> Iterator[list[TrafficRecord]]:
     times = seen.run_us.astype(int).tolist()
     failed = seen.failed.tolist()
     splits = [((2, round(weight * BUCKETS)),) for weight in seen.weight.tolist()]
+    buckets = seen.bucket.tolist() or [None] * len(times)
     for at, is_canary in enumerate(seen.canary.tolist()):
         outcome = Outcome.ERROR if failed[at] else Outcome.OK
-        yield [_record(at, 2 if is_canary else 1, outcome, times[at], splits[at], 1)]
+        record = _record(at, 2 if is_canary else 1, outcome, times[at], splits[at], 1)
+        yield [record if buckets[at] is None else _keyed(record, buckets[at])]
+
+
+def _keyed(record: Prediction, bucket: int) -> Prediction:
+    return replace(record, reason=Reason.STICKY, bucket=bucket, keyed=True)
 
 
 def _pair_records(seen: Pairs) -> Iterator[list[TrafficRecord]]:

@@ -17,6 +17,7 @@ from tests.statistics.traffic import (
     ramp,
     running,
     steady,
+    sticky,
     waiting,
 )
 
@@ -101,6 +102,10 @@ def _both(rate: float) -> Callable[[Random], Traffic]:
     return lambda random: failing_runs(random, steady(_SHORT, 0.05), rate)
 
 
+def _sticky(random: Random) -> Traffic:
+    return sticky(random, _SHORT)
+
+
 HEALTHY = "5 % canary, errors 1 = 1 %"
 INCIDENT = "the same, an incident hits both (1 -> 10 % for 5,000)"
 
@@ -113,18 +118,19 @@ SCENES = (
     Scene("5 % canary, errors 1 -> 2 %", _errors(0.02, _LONG), 200, 0, _SHOWN, 5),
     Scene("5 % canary, errors 1 -> 3 %", _errors(0.03, _SHORT), 400, 60, Bar(at_least=0.95, median=8_000), 6),
     Scene("5 % canary, errors 1 -> 5 %", _errors(0.05, _SHORT), 400, 60, Bar(at_least=0.95, median=2_500), 7),
-    Scene("run times equal, sigma .5", _slower(1.0), 300, 2, _FALSE, 8),
-    Scene("run times equal, sigma 1", _slower(1.0, 1.0), 200, 0, _FALSE, 9),
-    Scene("run times equal, far tail", _tailed(1.0), 200, 1, _FALSE, 10),
-    Scene("runs x1.1 slower, sigma .5", _slower(1.1), 100, 0, _SHOWN, 11),
+    Scene("run times equal, sigma .5", _slower(1.0), 150, 2, _FALSE, 8),
+    Scene("run times equal, sigma 1", _slower(1.0, 1.0), 80, 0, _FALSE, 9),
+    Scene("run times equal, far tail", _tailed(1.0), 80, 1, _FALSE, 10),
+    Scene("runs x1.1 slower, sigma .5", _slower(1.1), 60, 0, _SHOWN, 11),
     Scene("runs x1.2 slower, sigma .5", _slower(1.2), 100, 0, Bar(at_least=0.9), 12),
     Scene("runs x1.5 slower, sigma .25", _slower(1.5, 0.25), 100, 8, Bar(at_least=0.95, median=1_500), 13),
     Scene("runs x1.5 slower, sigma .5", _slower(1.5), 200, 20, Bar(at_least=0.95, median=1_500), 14),
     Scene("runs x1.5 slower, sigma 1", _slower(1.5, 1.0), 100, 0, _SHOWN, 15),
     Scene("runs x1.5 slower, far tail", _tailed(1.5), 100, 0, _SHOWN, 16),
     Scene("runs x2 slower, far tail", _tailed(2.0), 100, 0, _SHOWN, 22),
-    Scene("records: errors 1 = 1 %, equal times", _both(0.01), 200, 2, _FALSE, 17, rules.observed, ()),
+    Scene("records: errors 1 = 1 %, equal times", _both(0.01), 100, 2, _FALSE, 17, rules.observed, ()),
     Scene("records: errors 1 -> 5 %", _both(0.05), 100, 10, Bar(at_least=0.95, median=2_500), 18, rules.observed, ()),
+    Scene("records: sticky units, 1 = 1 % of them fail", _sticky, 60, 0, _FALSE, 23, rules.observed),
     Scene("labelled pairs, 90 = 90 %", _pairs(0.03, 0.03), 1_000, 150, Bar(at_most=0.05), 19, against=rules.TESTS),
     Scene("labelled pairs, 90 -> 88 %", _pairs(0.04, 0.02), 1_000, 150, _WORSE, 20, against=rules.TESTS),
     Scene("records: pairs with labels, 90 -> 88 %", _pairs(0.04, 0.02), 100, 6, _WORSE, 21, rules.observed, ()),

@@ -5,14 +5,17 @@ One draw decides a request's arm and one its fate, so two scenes with the same s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.names import BUCKETS
+
 Random = np.random.Generator
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 BASE = 0.01
 """Share of the champion's requests that fail."""
@@ -29,6 +32,7 @@ class Traffic:
     """canary: who answered. failed: without an answer. slow: above the champion's true 99th percentile.
 
     weight: the canary's share of traffic at that moment. run_us: run times; empty where only failures are simulated.
+    bucket: of each request's sticky unit; empty where every request is drawn for itself.
     """
 
     canary: Bools
@@ -36,6 +40,7 @@ class Traffic:
     slow: Bools
     weight: Floats
     run_us: Floats
+    bucket: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
     @property
     def bad(self) -> Bools:
@@ -95,6 +100,18 @@ def failing_runs(random: Random, weight: Floats, canary_rate: float) -> Traffic:
     timed = running(random, weight, 1.0, 0.5)
     rate = np.where(timed.canary, canary_rate, BASE)
     return Traffic(timed.canary, random.random(weight.size) < rate, _none(weight), weight, timed.run_us)
+
+
+def sticky(random: Random, requests: int, units: int = 2_000) -> Traffic:
+    """5 % of the units belong to the canary, some ask far more than others, and one in a hundred always fails."""
+    bucket = random.integers(0, BUCKETS, units)
+    activity = random.lognormal(sigma=1.0, size=units)
+    always = random.random(units) < BASE
+    unit = random.choice(units, requests, p=activity / activity.sum())
+    weight = steady(requests, 0.05)
+    canary = bucket[unit] < round(0.05 * BUCKETS)
+    run_us = TYPICAL_US * np.exp(0.5 * random.standard_normal(requests))
+    return Traffic(canary, always[unit], _none(weight), weight, run_us, bucket[unit])
 
 
 def labelled(random: Random, pairs: int, lost: float, won: float) -> Pairs:

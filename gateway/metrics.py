@@ -10,6 +10,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 _ONE = ("model", "version", "role")
+_ONE_VERSION = ("model", "version")
 
 LATENCY_BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 RUN_TIME_BOUNDS = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
@@ -41,6 +42,37 @@ champion_rescues = Counter(
 )
 feedback = Counter("gateway_feedback_total", "Feedback items accepted")
 weight = Gauge("gateway_route_weight_percent", "Share of live traffic by version", _ONE, multiprocess_mode="mostrecent")
+challenger_pairs = Gauge(
+    "gateway_challenger_pairs", "Answers compared with the champion's", _ONE_VERSION, multiprocess_mode="mostrecent"
+)
+challenger_failures = Gauge(
+    "gateway_challenger_failure_ratio", "Share of runs that failed", _ONE_VERSION, multiprocess_mode="mostrecent"
+)
+challenger_disagreement = Gauge(
+    "gateway_challenger_disagreement_ratio",
+    "Share of compared rows that differ from the champion's",
+    _ONE_VERSION,
+    multiprocess_mode="mostrecent",
+)
+challenger_distance = Gauge(
+    "gateway_challenger_output_distance",
+    "Mean distance of compared rows, 0 to 1",
+    _ONE_VERSION,
+    multiprocess_mode="mostrecent",
+)
+challenger_latency = Gauge(
+    "gateway_challenger_latency_ratio",
+    "Median run time over the champion's",
+    _ONE_VERSION,
+    multiprocess_mode="mostrecent",
+)
+CHALLENGER_GAUGES = (
+    challenger_pairs,
+    challenger_failures,
+    challenger_disagreement,
+    challenger_distance,
+    challenger_latency,
+)
 revision = Gauge("gateway_route_revision", "Route revision in force", ("model",), multiprocess_mode="max")
 loads = Counter("gateway_version_loads_total", "Versions loaded", ("model", "outcome"))
 loaded = Gauge("gateway_versions_loaded", "Versions loaded now", multiprocess_mode="livesum")

@@ -6,6 +6,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from gateway.api.admin import (
+    comparison,
     experiment,
     job,
     model,
@@ -36,6 +37,7 @@ CALLS: tuple[Call, ...] = (
     *policy.CALLS,
     *rollout.CALLS,
     *replay.CALLS,
+    *comparison.CALLS,
     *experiment.CALLS,
     *job.CALLS,
     *monitoring.CALLS,

@@ -29,6 +29,7 @@ from gateway.app.retention import Retention
 from gateway.clock import SystemClock
 from gateway.monitor.loop import MonitorLoop
 from gateway.retraining.supervisor import Supervisor
+from gateway.rollout.beside_loop import BesideLoop
 from gateway.rollout.change import RouteWriter
 from gateway.rollout.controller import RolloutController
 from gateway.rollout.experiment_loop import ExperimentLoop
@@ -83,6 +84,7 @@ async def control(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
             stores.config, stores.registry, stores.control, stores.joins, tee, clock, settings, ports.admission
         )
         retention = Retention(stores, clock, settings.keep_seconds)
+        beside = BesideLoop(stores.config, stores.registry, stores.traffic, clock)
         experiments = Experiments(stores.config, stores.traffic, tee, operations, clock)
         trials = ExperimentLoop(stores.config, stores.traffic, experiments, clock)
 
@@ -93,6 +95,7 @@ async def control(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
         tasks = [
             asyncio.create_task(keep_running("monitor", watch_everything)),
             asyncio.create_task(keep_running("rollout", lambda: rollout.run(stop))),
+            asyncio.create_task(keep_running("comparisons", lambda: beside.run(stop))),
             asyncio.create_task(keep_running("experiments", lambda: trials.run(stop))),
             asyncio.create_task(keep_running("retraining", lambda: retraining.run(stop))),
             asyncio.create_task(keep_running("retention", lambda: retention.run(stop))),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import rollout_replay
-from gateway.cli.remote import AsJson, Data, Model, Reason, Token, Url, connected, facts, show, when
+from gateway.cli.remote import AsJson, Data, Model, Reason, Token, Url, connected, facts, show, table, when
 
 app = typer.Typer(help="Start, watch and steer rollouts.", no_args_is_help=True)
 _KEYS = (
@@ -26,6 +26,19 @@ _KEYS = (
     "waits_for",
 )
 
+_COMPARED = (
+    "version",
+    "role",
+    "since",
+    "pairs",
+    "failed runs",
+    "rows differ",
+    "flips",
+    "distance",
+    "run time ratio",
+    "it alone right : the champion alone",
+)
+
 
 def add_to(root: typer.Typer) -> None:
     """Register the commands."""
@@ -42,6 +55,21 @@ def show_rollout(
 
     with connected(url, token, data) as client:
         _show(client.get(model_path(model, "/rollout")), as_json)
+
+
+@app.command()
+def compare(model: Model, url: Url = None, token: Token = None, data: Data = None, as_json: AsJson = False) -> None:
+    """Every challenger beside the champion: agreement, flips, run times, failures; also those put there by hand."""
+    from gateway.client import model_path
+
+    with connected(url, token, data) as client:
+        content = client.get(model_path(model, "/comparison"))
+    challengers: dict[str, dict[str, Any]] = content["challengers"]
+    if not challengers and not as_json:
+        print(f"{model} has no canaries and no shadows")
+        return
+    title = f"beside champion {content['champion']}"
+    show(content, as_json, table(title, _COMPARED, [compared_row(n, one) for n, one in challengers.items()]))
 
 
 @app.command()
@@ -106,6 +134,27 @@ def _freeze(act_name: str, text: str) -> None:
 
 _freeze("freeze", "No automatic act for this model; serving and manual moves go on.")
 _freeze("unfreeze", "Automatic acts again.")
+
+
+def compared_row(number: str, one: dict[str, Any]) -> list[object]:
+    """The cells of one challenger, in the order of the columns."""
+    trial, shadow = one["trial"], one["shadow"]
+    runs, failed = trial["requests"] + shadow["requests"], trial["errors"] + shadow["errors"]
+    flips = [f"{a} -> {b}: {n}" for a, row in one["flips"].items() for b, n in row.items() if a != b]
+    differ = f"{one['disagreements']} of {one['compared']}" if one["compared"] else ""
+    right = f"{one['trial_won']} : {one['reference_won']} of {one['labelled']}" if one["labelled"] else ""
+    return [
+        number,
+        one["role"],
+        when(one["since"]),
+        one["pairs"],
+        f"{failed} of {runs}",
+        differ,
+        ", ".join(flips),
+        one["distance"],
+        one["latency_ratio"],
+        right,
+    ]
 
 
 def _show(content: Any, as_json: bool) -> None:

@@ -167,6 +167,7 @@ def test_a_rollout_by_command(command: Command, running: Running) -> None:
     options = running.options
     assert command("rollout", "start", "electricity", "2", "--reason", "new", *options).code == 0
     assert command("rollout", "show", "electricity", "--json", *options).json["version"] == 2
+    assert command("rollout", "compare", "electricity", "--json", *options).json["model"] == "electricity"
     assert "paused" in command("rollout", "pause", "electricity", *options).out
     assert command("rollout", "resume", "electricity", *options).code == 0
     assert "champion is now version 1" in command("rollout", "roll-back", "electricity", *options).out

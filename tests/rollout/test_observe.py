@@ -354,6 +354,7 @@ def test_values_belong_to_the_answers_that_callers_saw() -> None:
     split = ((2, 5000),)
     seen = _fold(
         _champion("a", split=split),
+        _champion("a2", split=split),
         _canary("b", split=split, rows=2, outputs={"label": [1, 1]}),
         _shadow("s"),
         _canary("p", split=split, reason=Reason.PINNED),
@@ -361,7 +362,7 @@ def test_values_belong_to_the_answers_that_callers_saw() -> None:
         _champion("d", split=split, flags=("duplicate_id",)),
         *(Feedback(request, 0, None, 3.0) for request in ("a", "b", "s", "p", "d", "unknown")),
         Feedback("b", 1, None, 9.0),
-        Feedback("a", 0, None, float("inf")),
+        *(Feedback("a2", 0, None, value) for value in (float("inf"), float("nan"), 1e300)),
     ).before
     assert (seen.trial_values, seen.trial_value, seen.reference_values, seen.reference_value) == (1, 3.0, 1, 3.0)
 

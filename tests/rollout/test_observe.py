@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
@@ -414,3 +415,23 @@ def test_much_disagreement_is_evidence_only_where_somebody_set_a_limit() -> None
     assert _fold(*records).before.disagree == 0.0
     half = _fold(*_batch("a", 2), guards=Guards(disagreement_at_most=0.5)).before
     assert half.disagree == 0.0
+
+
+def _callers_that_always_fail(rng: np.random.Generator, keyed: bool) -> bool:
+    """True when a healthy canary is rolled back because ten callers of a thousand send what no version takes."""
+    order, buckets = rng.permutation(10_000), rng.integers(0, 10_000, 1000)
+    shares = rng.pareto(1.2, 1000) + 1.0
+    records: list[TrafficRecord] = []
+    for place, caller in enumerate(rng.choice(1000, 30_000, p=shares / shares.sum()).tolist()):
+        if caller < 10:
+            weight = (500, 2500, 5000)[place // 10_000]
+            record = _keyed(f"r{place}", int(buckets[caller]), split=((2, weight),), keyed=keyed)
+            is_canary = order[buckets[caller]] < weight
+            records.append(record if is_canary else replace(record, version=1, role=Role.CHAMPION))
+    return _fold(*records).before.errors >= math.log(100)
+
+
+def test_a_healthy_canary_is_not_blamed_for_callers_that_fail_everywhere() -> None:
+    """One caller in a hundred is broken: counted one by one, their requests roll back healthy canaries."""
+    assert sum(_callers_that_always_fail(np.random.default_rng(seed), True) for seed in range(25)) <= 1
+    assert sum(_callers_that_always_fail(np.random.default_rng(seed), False) for seed in range(25)) >= 4

@@ -223,8 +223,7 @@ class Comparison:
             process.add(side.is_trial, weight)
 
     def _over(self, side: Side) -> tuple[bool, bool, bool]:
-        limits = self._reference_times.limits
-        return limits.passed(side.latency_us, side.is_trial) if limits is not None else (False, False, False)
+        return self._reference_times.over(side.latency_us, side.is_trial)
 
     def _tally(self, side: Side, slow: bool) -> None:
         """Count one run. Its time is added behind the question whether it was slow: the limit is the past's."""

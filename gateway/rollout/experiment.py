@@ -187,8 +187,7 @@ class ExperimentObserver:
         if record.outcome is Outcome.DEADLINE and record.latency_us == 0:
             return  # its time was over before it ran: that says nothing of the version
         latency = record.latency_us if record.outcome is Outcome.OK else 0
-        limits = self._times.limits
-        slow = limits is not None and limits.passed(latency, arm is not self._control)[0]
+        slow = self._times.over(latency, arm is not self._control)[0]
         arm.tally = arm.tally.add(failed, slow)
         if arm is self._control and latency > 0:
             self._times.add(latency)

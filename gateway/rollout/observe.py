@@ -7,7 +7,6 @@ answers of the response cache, which no version ran for, are left out. Knows nei
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,6 +44,9 @@ PENDING = 100_000
 
 UNVALUED = 20_000
 """So many answers of the split wait for their business value; values that come later are not counted."""
+
+LARGEST_VALUE = 1e100
+"""What is larger, or no number, is no business value."""
 
 OPEN_ENTRIES = 10_000
 """So many journal entries a request of several rows waits for the rest of its labels before it counts without them."""
@@ -263,7 +265,7 @@ class Observer:
 
     def _value(self, record: Feedback) -> None:
         """Count the first value of an answer; its other rows went to one version by one draw and add nothing."""
-        if record.value is None or not math.isfinite(record.value):
+        if record.value is None or not abs(record.value) <= LARGEST_VALUE:
             return
         side = self._unvalued.pop(record.id, None)
         if side is not None:

@@ -23,10 +23,10 @@ class Limits(NamedTuple):
     p95: float
     p99: float
 
-    def passed(self, microseconds: int, is_trial: bool) -> tuple[bool, bool, bool]:
-        """Which limits a run is over; the version on trial has some slack."""
-        p90, p95, p99 = (limit + max(SLACK_US, SLACK_SHARE * limit) if is_trial else limit for limit in self)
-        return microseconds > p90, microseconds > p95, microseconds > p99
+    @property
+    def with_slack(self) -> Limits:
+        """What the version on trial is held to."""
+        return Limits(*(limit + max(SLACK_US, SLACK_SHARE * limit) for limit in self))
 
 
 class RunTimes:
@@ -36,6 +36,7 @@ class RunTimes:
         self._counts: dict[int, int] = {}
         self._total = 0
         self.limits: Limits | None = None
+        self._for_trial: Limits | None = None
 
     def add(self, microseconds: int) -> None:
         """Add one run."""
@@ -44,6 +45,14 @@ class RunTimes:
         self._total += 1
         if self._total >= FIRST_RUN_TIMES and self._total % _RENEWED_EVERY == FIRST_RUN_TIMES % _RENEWED_EVERY:
             self.limits = Limits(*self._quantiles(0.9, 0.95, 0.99))
+            self._for_trial = self.limits.with_slack
+
+    def over(self, microseconds: int, is_trial: bool) -> tuple[bool, bool, bool]:
+        """Which of the three limits a run is over."""
+        limits = self._for_trial if is_trial else self.limits
+        if limits is None or microseconds <= limits.p90:
+            return False, False, False
+        return True, microseconds > limits.p95, microseconds > limits.p99
 
     def quantile(self, share: float) -> float | None:
         """The upper edge of the step in which the quantile lies; None without runs."""

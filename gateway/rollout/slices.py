@@ -6,6 +6,7 @@ with traffic: at most 20 slices of a feature, everything else is in `other`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import quantiles
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ LEARNED_ROWS = 200
 """So many rows of a numeric feature set its quarters; they are in no slice themselves."""
 
 MOST_VALUES = 20
+LONGEST_NAME = 60
 
 
 class Slice(NamedTuple):
@@ -62,8 +64,8 @@ class Slicer:
             for number, columns in features.items()
         }
         self._learning: dict[str, list[float]] = {}
-        self._quarters: dict[str, list[float]] = {}
-        self._values: dict[str, set[str]] = {}
+        self._quarters: dict[str, list[tuple[float, str]]] = {}
+        self._values: dict[str, dict[str, str]] = {}
 
     def of(self, record: Prediction) -> list[tuple[str, ...]]:
         """The names of the slices of each row; empty where the inputs are not known by feature."""
@@ -82,26 +84,27 @@ class Slicer:
         return names
 
     def _category(self, feature: Feature, value: Any) -> str:
-        known = self._values.setdefault(feature.name, set())
-        text = "missing" if value is None else category(value)
-        if text not in known:
-            if len(known) >= MOST_VALUES:
-                return f"{feature.name}=other"
-            known.add(text)
-        return f"{feature.name}={text}"
+        """One text object for each slice: records that wait for their other half hold many of them."""
+        known = self._values.setdefault(feature.name, {})
+        text = "missing" if value is None else category(value)[:LONGEST_NAME]
+        if text not in known and len(known) >= MOST_VALUES:
+            text = "other"
+        return known.setdefault(text, f"{feature.name}={text}")
 
     def _numeric(self, name: str, value: Any) -> str:
         """The quarter of a number; empty while the quarters are not known."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return f"{name}=missing"
-        limits = self._quarters.get(name)
-        if limits is None:
-            learned = self._learning.setdefault(name, [])
-            learned.append(float(value))
-            if len(learned) >= LEARNED_ROWS:
-                self._quarters[name] = sorted(set(quantiles(self._learning.pop(name), n=4)))
+        quarters = self._quarters.get(name)
+        if quarters is None:
+            self._learn(name, float(value))
             return ""
-        for limit in limits:
-            if value <= limit:
-                return f"{name}<={limit:.4g}"
-        return f"{name}>{limits[-1]:.4g}"
+        return next(named for limit, named in quarters if value <= limit)
+
+    def _learn(self, name: str, value: float) -> None:
+        learned = self._learning.setdefault(name, [])
+        learned.append(value)
+        if len(learned) >= LEARNED_ROWS:
+            limits = sorted(set(quantiles(self._learning.pop(name), n=4)))
+            inner = [(limit, f"{name}<={limit:.4g}") for limit in limits]
+            self._quarters[name] = [*inner, (math.inf, f"{name}>{limits[-1]:.4g}")]

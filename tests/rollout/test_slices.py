@@ -30,8 +30,8 @@ def test_a_number_is_in_a_quarter_of_the_first_rows() -> None:
     for number in range(LEARNED_ROWS):
         row = [float(number)]
         assert slicer.of(_record([row], 2) if number % 2 else _record([["x", *row]])) == [()]
-    found = [slicer.of(_record([[value]], 2))[0][0] for value in (-9, 60, 120, 1e9, None)]
-    assert found == ["price<=49.25", "price<=99.5", "price<=149.8", "price>149.8", "price=missing"]
+    found = [slicer.of(_record([[value]], 2))[0][0] for value in (-9, 60, 120, 1e9, None, float("nan"))]
+    assert found == ["price<=49.25", "price<=99.5", "price<=149.8", "price>149.8", "price=missing", "price=missing"]
 
 
 def test_a_feature_has_so_many_slices_and_no_more() -> None:

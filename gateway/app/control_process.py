@@ -32,8 +32,8 @@ from gateway.retraining.supervisor import Supervisor
 from gateway.rollout.beside_loop import BesideLoop
 from gateway.rollout.change import RouteWriter
 from gateway.rollout.controller import RolloutController
-from gateway.rollout.experiment_loop import ExperimentLoop
-from gateway.rollout.experiments import Experiments
+from gateway.rollout.experiment.loop import ExperimentLoop
+from gateway.rollout.experiment.operation import Experiments
 from gateway.rollout.hooks import Hooks
 from gateway.rollout.operation import Operations
 from gateway.settings import Settings

@@ -27,7 +27,7 @@ from gateway.names import ModelName, Revision, VersionId
 from gateway.registry.registry import Registry
 from gateway.rollout.change import Changed, RouteWriter
 from gateway.rollout.confirm import event
-from gateway.rollout.evidence import RULE, Verdict
+from gateway.rollout.evidence.verdict import RULE, Verdict
 from gateway.rollout.hooks import Hooks
 from gateway.rollout.present import Present, find, read_present, read_rollout
 from gateway.rollout.replay import basis

@@ -16,8 +16,8 @@ from gateway.documents.route import Route
 from gateway.journal.record import Entry, TrafficRecord
 from gateway.names import ModelName, Role
 from gateway.registry.manifest import Manifest
-from gateway.rollout.evidence import Compared, figures
-from gateway.rollout.observe import Observer, observer_of
+from gateway.rollout.evidence.observe import Observer, observer_of
+from gateway.rollout.evidence.verdict import Compared, figures
 
 
 class Followed(NamedTuple):

@@ -23,7 +23,7 @@ from gateway.journal.journal import Offset, TrafficJournal
 from gateway.names import ModelName, Revision
 from gateway.registry.registry import Registry
 from gateway.rollout.beside import Beside
-from gateway.rollout.evidence import Compared
+from gateway.rollout.evidence.verdict import Compared
 from gateway.rollout.present import find, read_present
 
 READ_ENTRIES = 2000

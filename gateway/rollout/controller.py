@@ -26,9 +26,9 @@ from gateway.registry.registry import Registry
 from gateway.rollout.alarm import Alarms
 from gateway.rollout.confirm import confirmed, event, listeners, moment_of
 from gateway.rollout.eligibility import choose, plan_name
-from gateway.rollout.evidence import Verdict
+from gateway.rollout.evidence.observe import Observer, observer_of
+from gateway.rollout.evidence.verdict import Verdict
 from gateway.rollout.gauge import show_weights
-from gateway.rollout.observe import Observer, observer_of
 from gateway.rollout.operation import Operations
 from gateway.rollout.plan import plan
 from gateway.rollout.present import Present

@@ -14,8 +14,8 @@ import dataclasses
 from gateway.documents.rollout import Phase, Rollout, Step
 from gateway.documents.route import Route
 from gateway.journal.record import Alert
-from gateway.rollout.evidence import PROMOTION_RUNS, Verdict, assess
-from gateway.rollout.observe import Observed, Steps
+from gateway.rollout.evidence.observe import Observed, Steps
+from gateway.rollout.evidence.verdict import PROMOTION_RUNS, Verdict, assess
 from gateway.rollout.transition import Act, Action, held_by, is_written, position, step_of
 
 

@@ -22,8 +22,8 @@ from gateway.journal.record import Decision
 from gateway.names import ModelName
 from gateway.registry.manifest import Manifest
 from gateway.registry.registry import Registry
-from gateway.rollout.evidence import RULE
-from gateway.rollout.observe import Observed, Observer, observer_of
+from gateway.rollout.evidence.observe import Observed, Observer, observer_of
+from gateway.rollout.evidence.verdict import RULE
 from gateway.rollout.plan import judge
 from gateway.rollout.replay import Replayed, Rests, State, compare, not_compared, number_of, rests_on
 

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from gateway.documents.rollout import Phase, Rollout
 from gateway.journal.journal import Offset
 from gateway.journal.record import Decision
-from gateway.rollout.evidence import RULE, Verdict
+from gateway.rollout.evidence.verdict import RULE, Verdict
 
 FROM_TRAFFIC: Final = frozenset({"hard_stop", "errors", "slow", "quality", "value"})
 """Guards whose failure follows from the traffic alone: a record that names one without cause is wrong."""

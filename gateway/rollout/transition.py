@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from gateway.documents.rollout import Phase, Rollout, Step
 from gateway.documents.route import Route, changed, promoted, restored, with_shadow, with_weights, without
 from gateway.errors import NotAllowed
-from gateway.rollout.evidence import Verdict
+from gateway.rollout.evidence.verdict import Verdict
 
 
 class Act(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.cli.rollout import compared_row
 from gateway.documents.policy import GuardSet
-from gateway.rollout.evidence import Compared, Tally, figures
+from gateway.rollout.evidence.verdict import Compared, Tally, figures
 
 
 def test_a_row_tells_flips_failures_and_who_was_right() -> None:

@@ -14,13 +14,13 @@ from gateway.documents.route import Canary, Route, Shadow
 from gateway.journal.record import Entry, Feedback, Place, Prediction, TrafficRecord
 from gateway.names import Outcome, Reason, Role
 from gateway.registry.manifest import Feature, PredictionSpec
-from gateway.rollout.betting import Mean
-from gateway.rollout.evidence import Compared, FailureShare, Paired, Tally, assess
-from gateway.rollout.observe import Observed, Observer, Steps, prediction_reader
+from gateway.rollout.evidence.betting import Mean
+from gateway.rollout.evidence.observe import Observed, Observer, Steps, prediction_reader
+from gateway.rollout.evidence.slices import Slicer
+from gateway.rollout.evidence.unit import Units
+from gateway.rollout.evidence.verdict import Compared, FailureShare, Paired, Tally, assess
 from gateway.rollout.plan import plan
-from gateway.rollout.slices import Slicer
 from gateway.rollout.transition import DRY_TRANSITIONS, MOVES_ROUTE, TRANSITIONS, Act, next_rollout, next_route
-from gateway.rollout.unit import Units
 
 _READ = prediction_reader({number: PredictionSpec(output="label", kind="class") for number in (1, 2)})
 _STEPS = (

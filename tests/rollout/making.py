@@ -10,7 +10,7 @@ from gateway.documents.rollout import Guards, Phase, Rollout, Step
 from gateway.journal.record import Entry, Feedback, Place, Prediction, TrafficRecord
 from gateway.names import Outcome, Reason, Role
 from gateway.registry.manifest import PredictionSpec
-from gateway.rollout.observe import Observed, Observer, prediction_reader
+from gateway.rollout.evidence.observe import Observed, Observer, prediction_reader
 
 ROLLOUT = Rollout(
     model="m",

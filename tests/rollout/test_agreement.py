@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.rollout import agreement
-from gateway.rollout.agreement import FIRST_VALUES, MOST_CLASSES, OTHER, Agreement, Row
+from gateway.rollout.evidence import agreement
+from gateway.rollout.evidence.agreement import FIRST_VALUES, MOST_CLASSES, OTHER, Agreement, Row
 
 
 def test_classes_differ_when_they_are_not_the_same_text() -> None:

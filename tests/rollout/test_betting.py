@@ -6,7 +6,17 @@ import math
 
 import pytest
 
-from gateway.rollout.betting import CALM, DISCORDANT, SLOWER, WORSE, WRONG, FailureShare, Mean, Paired, Slowness
+from gateway.rollout.evidence.betting import (
+    CALM,
+    DISCORDANT,
+    SLOWER,
+    WORSE,
+    WRONG,
+    FailureShare,
+    Mean,
+    Paired,
+    Slowness,
+)
 
 
 def test_one_failure_of_a_small_canary_gives_the_mean_of_its_likelihood_ratios() -> None:

@@ -13,10 +13,10 @@ from gateway.documents.rollout import Guards
 from gateway.journal.record import Entry, Feedback, Place, TrafficRecord
 from gateway.names import Outcome, Role
 from gateway.registry.manifest import Feature, PredictionSpec
-from gateway.rollout.evidence import assess
-from gateway.rollout.observe import Observed, Observer, probability_reader
-from gateway.rollout.run_times import RunTimes
-from gateway.rollout.slices import Slice, Slicer
+from gateway.rollout.evidence.observe import Observed, Observer, probability_reader
+from gateway.rollout.evidence.run_times import RunTimes
+from gateway.rollout.evidence.slices import Slice, Slicer
+from gateway.rollout.evidence.verdict import assess
 from tests.rollout.making import READ, ROLLOUT, batch, canary, champion, fold, keyed, shadow
 
 

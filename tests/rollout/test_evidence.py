@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from gateway.documents.rollout import Guards
-from gateway.rollout.evidence import Compared, Tally, assess, e_value, figures
-from gateway.rollout.slices import Slice
+from gateway.rollout.evidence.slices import Slice
+from gateway.rollout.evidence.verdict import Compared, Tally, assess, e_value, figures
 
 GUARDS = Guards()
 

@@ -14,12 +14,12 @@ from gateway.documents.experiment import Arm, Experiment, Metric, Phase, Terms
 from gateway.journal.record import Entry, Feedback, Place, Prediction, TrafficRecord
 from gateway.names import Outcome, Reason, Role
 from gateway.registry.manifest import PredictionSpec
-from gateway.rollout import experiment as fold_module
-from gateway.rollout.evidence import Tally
-from gateway.rollout.experiment import ArmSeen, ExperimentObserver, Seen
-from gateway.rollout.experiment_verdict import failing, judge
-from gateway.rollout.interval import Moments
-from gateway.rollout.observe import prediction_reader
+from gateway.rollout.evidence.observe import prediction_reader
+from gateway.rollout.evidence.verdict import Tally
+from gateway.rollout.experiment import observe as fold_module
+from gateway.rollout.experiment.interval import Moments
+from gateway.rollout.experiment.observe import ArmSeen, ExperimentObserver, Seen
+from gateway.rollout.experiment.verdict import failing, judge
 
 READ = prediction_reader({number: PredictionSpec(output="label", kind="class") for number in (1, 2, 3)})
 

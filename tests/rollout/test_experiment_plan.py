@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from gateway.documents.experiment import Arm, Experiment, Metric, Phase, Terms
 from gateway.documents.policy import Policy
 from gateway.documents.route import Route, with_shadow, with_weights
-from gateway.rollout.experiment_plan import (
+from gateway.rollout.experiment.plan import (
     Act,
     Move,
     check_terms,
@@ -17,7 +17,7 @@ from gateway.rollout.experiment_plan import (
     plan,
     wanted_route,
 )
-from gateway.rollout.experiment_verdict import Judged
+from gateway.rollout.experiment.verdict import Judged
 
 UNDECIDED = Judged("undecided", 0, "not yet", {})
 NOW = 1000.0

@@ -15,9 +15,9 @@ from gateway.documents.store import condition_name, route_name
 from gateway.errors import InvalidConfig, NotAllowed, RouteRefused, VersionNotFound
 from gateway.journal.record import Feedback
 from gateway.names import Reason, Role, VersionId
-from gateway.rollout import experiment_loop
-from gateway.rollout.experiment_loop import PATIENCE_SECONDS, ExperimentLoop
-from gateway.rollout.experiments import Experiments
+from gateway.rollout.experiment import loop as experiment_loop
+from gateway.rollout.experiment.loop import PATIENCE_SECONDS, ExperimentLoop
+from gateway.rollout.experiment.operation import Experiments
 from gateway.routing.split import bucket
 from tests.rollout.conftest import MODEL, World
 

@@ -6,8 +6,8 @@ import pytest
 
 from gateway.journal.record import Entry, Feedback, Place
 from gateway.names import Outcome, Reason, Role
-from gateway.rollout import observe
-from gateway.rollout.observe import Observed, Observer, Steps, prediction_reader
+from gateway.rollout.evidence import observe
+from gateway.rollout.evidence.observe import Observed, Observer, Steps, prediction_reader
 from tests.rollout.making import ROLLOUT, batch, canary, champion, fold, record, shadow
 
 

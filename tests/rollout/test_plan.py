@@ -15,8 +15,8 @@ from gateway.errors import InvalidConfig, NotAllowed
 from gateway.names import ModelName
 from gateway.registry.manifest import GateReport, Lineage, Manifest
 from gateway.rollout.eligibility import choose, eligible, next_step
-from gateway.rollout.evidence import Compared, Tally
-from gateway.rollout.observe import Observed, Steps
+from gateway.rollout.evidence.observe import Observed, Steps
+from gateway.rollout.evidence.verdict import Compared, Tally
 from gateway.rollout.plan import plan
 from gateway.rollout.transition import TRANSITIONS, Act, Action, next_rollout, next_route
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gateway.rollout.value import KEPT, Values
+from gateway.rollout.evidence.value import KEPT, Values
 
 LIMIT = float(np.log(20))
 

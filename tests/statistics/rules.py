@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from gateway.documents.rollout import Guards, Phase, Rollout, Step
 from gateway.journal.record import Entry, Feedback, Place, Prediction, TrafficRecord
 from gateway.names import BUCKETS, Outcome, Reason, Role
-from gateway.rollout.evidence import CALM, FIRST_RUNS, Compared, FailureShare, Paired, Tally, Verdict, assess
-from gateway.rollout.observe import Observer
+from gateway.rollout.evidence.observe import Observer
+from gateway.rollout.evidence.verdict import CALM, FIRST_RUNS, Compared, FailureShare, Paired, Tally, Verdict, assess
 from tests.statistics.traffic import Pairs, Traffic
 
 Rule = Callable[[Traffic | Pairs], int | None]

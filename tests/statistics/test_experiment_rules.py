@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from gateway.documents.experiment import Arm, Experiment, Metric, Phase, Terms
-from gateway.rollout.evidence import Tally
-from gateway.rollout.experiment import ArmSeen, Seen
-from gateway.rollout.experiment_verdict import judge
-from gateway.rollout.interval import Moments
+from gateway.rollout.evidence.verdict import Tally
+from gateway.rollout.experiment.interval import Moments
+from gateway.rollout.experiment.observe import ArmSeen, Seen
+from gateway.rollout.experiment.verdict import judge
 
 LOOK, MOST = 100, 20_000
 

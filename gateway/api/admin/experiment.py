@@ -17,8 +17,8 @@ from gateway.documents.policy import Policy, read_policy
 from gateway.documents.store import policy_name
 from gateway.documents.token import Scope
 from gateway.errors import DocumentNotFound, Fault, InvalidInput
-from gateway.rollout.experiment_plan import WINNERS_PLAN
-from gateway.rollout.experiments import Experiments
+from gateway.rollout.experiment.operation import Experiments
+from gateway.rollout.experiment.plan import WINNERS_PLAN
 
 
 class StartBody(msgspec.Struct, forbid_unknown_fields=True):

@@ -23,7 +23,7 @@ from gateway.journal.record import Decision
 from gateway.journal.tee import Tee
 from gateway.names import ModelName, Revision, VersionId
 from gateway.rollout.apply import FINISH_SECONDS, audit_entry
-from gateway.rollout.experiment_plan import (
+from gateway.rollout.experiment.plan import (
     MOVES_ROUTE,
     WINNERS_PLAN,
     Act,
@@ -34,10 +34,11 @@ from gateway.rollout.experiment_plan import (
     wanted_route,
     with_figures,
 )
-from gateway.rollout.experiment_verdict import RULE, Judged
+from gateway.rollout.experiment.verdict import RULE, Judged
 from gateway.rollout.operation import Operations
 from gateway.rollout.overlap import read_experiment, under_way
 from gateway.rollout.present import Present, find
+from gateway.rollout.start import check_version
 
 ACTOR = "experiment"
 """How the loop signs its audit entries."""
@@ -240,7 +241,7 @@ class Experiments:
         if others:
             raise NotAllowed(f"version {others[0]} is a canary already: take it out, or make it an arm")
         for number in weights:
-            _check_version(present, number)
+            check_version(present, number)
         if terms.metric is Metric.LABEL:
             _check_classes(present, [present.route.champion, *weights])
 
@@ -273,15 +274,6 @@ class Experiments:
             )
         )
         self._tee.flush()
-
-
-def _check_version(present: Present, number: int) -> None:
-    if number not in present.manifests:
-        raise VersionNotFound(f"there is no version {present.model}@{number}")
-    condition = present.condition(number)
-    if condition.quarantined:
-        lift = f"gateway versions {present.model} --release {number}"
-        raise NotAllowed(f"{present.model}@{number} is quarantined ({condition.reason}); lift it with: {lift}")
 
 
 def _check_classes(present: Present, numbers: list[int]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from gateway.rollout.betting import Mean
+from gateway.rollout.evidence.betting import Mean
 
 KEPT = 100
 """So many values of the reference wait for one of the version on trial; an older one says little of now."""

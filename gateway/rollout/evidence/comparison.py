@@ -16,13 +16,13 @@ from typing import Any
 
 from gateway.documents.rollout import Guards
 from gateway.registry.reference import category
-from gateway.rollout.agreement import Agreement, Probabilities, Row
-from gateway.rollout.betting import CALM, SLOWER, WRONG, FailureShare, Mean, Paired, Slowness
-from gateway.rollout.evidence import Compared, Tally
-from gateway.rollout.run_times import RunTimes
-from gateway.rollout.slices import Slices
-from gateway.rollout.unit import Units
-from gateway.rollout.value import Values
+from gateway.rollout.evidence.agreement import Agreement, Probabilities, Row
+from gateway.rollout.evidence.betting import CALM, SLOWER, WRONG, FailureShare, Mean, Paired, Slowness
+from gateway.rollout.evidence.run_times import RunTimes
+from gateway.rollout.evidence.slices import Slices
+from gateway.rollout.evidence.unit import Units
+from gateway.rollout.evidence.value import Values
+from gateway.rollout.evidence.verdict import Compared, Tally
 
 QUALITY_PARTS = (0.9, 0.1)
 """How the alpha of quality is split over labelled pairs and labelled answers of the split."""

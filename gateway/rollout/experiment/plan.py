@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from gateway.documents.experiment import LEAST_WEIGHT, MOST_CHALLENGERS, Experiment, Phase, Terms
 from gateway.documents.route import Route, changed, with_weights
 from gateway.errors import InvalidConfig
-from gateway.rollout.experiment_verdict import Judged
+from gateway.rollout.experiment.verdict import Judged
 
 LEAST_UNITS = 20
 """The intervals lean on the central limit theorem: below so many units of an arm nobody may ask for one."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple
 
 from gateway.documents.rollout import Guards
-from gateway.rollout.betting import CALM, CEILING, FailureShare, Paired
-from gateway.rollout.slices import Slice
+from gateway.rollout.evidence.betting import CALM, CEILING, FailureShare, Paired
+from gateway.rollout.evidence.slices import Slice
 
 __all__ = [
     "CALM",

@@ -16,11 +16,11 @@ from gateway.documents.rollout import Rollout
 from gateway.journal.record import Entry, Feedback, Prediction, TrafficRecord
 from gateway.names import BUCKETS, Outcome, Reason, Role
 from gateway.registry.manifest import Manifest, PredictionSpec
-from gateway.rollout.agreement import Probabilities
-from gateway.rollout.comparison import Comparison, Side
-from gateway.rollout.evidence import Compared
-from gateway.rollout.run_times import RunTimes
-from gateway.rollout.slices import Slicer
+from gateway.rollout.evidence.agreement import Probabilities
+from gateway.rollout.evidence.comparison import Comparison, Side
+from gateway.rollout.evidence.run_times import RunTimes
+from gateway.rollout.evidence.slices import Slicer
+from gateway.rollout.evidence.verdict import Compared
 
 __all__ = [
     "Observed",

@@ -20,11 +20,11 @@ from gateway.documents.store import ConfigStore
 from gateway.errors import GatewayError, RevisionConflict
 from gateway.journal.journal import Offset, TrafficJournal
 from gateway.names import ModelName
-from gateway.rollout.experiment import ExperimentObserver, Seen
-from gateway.rollout.experiment_plan import Act, plan, with_figures
-from gateway.rollout.experiment_verdict import Judged, failing, judge
-from gateway.rollout.experiments import At, Experiments
-from gateway.rollout.observe import prediction_reader
+from gateway.rollout.evidence.observe import prediction_reader
+from gateway.rollout.experiment.observe import ExperimentObserver, Seen
+from gateway.rollout.experiment.operation import At, Experiments
+from gateway.rollout.experiment.plan import Act, plan, with_figures
+from gateway.rollout.experiment.verdict import Judged, failing, judge
 from gateway.rollout.present import Present
 
 READ_ENTRIES = 2000

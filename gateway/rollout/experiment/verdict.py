@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.documents.experiment import Experiment, Metric
-from gateway.rollout.evidence import CHAMPION_FAILS, FIRST_FAILURES, FIRST_RUNS, e_value
-from gateway.rollout.experiment import ArmSeen, Seen
-from gateway.rollout.interval import Interval, Scale
+from gateway.rollout.evidence.verdict import CHAMPION_FAILS, FIRST_FAILURES, FIRST_RUNS, e_value
+from gateway.rollout.experiment.interval import Interval, Scale
+from gateway.rollout.experiment.observe import ArmSeen, Seen
 
 RULE = "experiment-1"
 """Version of the rules of an experiment; every decision names it."""

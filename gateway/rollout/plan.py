@@ -28,11 +28,13 @@ def plan(
     frozen: bool = False,
     quarantined: str = "",
     alert: Alert | None = None,
+    crashed: str = "",
 ) -> Action:
     """What the rollout does next. revision: the route's. Calling it again after the act is done gives NOTHING.
 
     quarantined: why the version on trial is in quarantine, which fails it like a guard; empty: it is not.
-    alert: the first of the monitor's alerts on it that its guards listen to.
+    alert: the first of the monitor's alerts on it that its guards listen to. crashed: how its process died, once; that
+    is the reason then, and what the guard counted is its effect.
     """
     verdict = _heard(judge(rollout, observed), quarantined, alert)
     if frozen:
@@ -49,7 +51,8 @@ def plan(
     if ended is not None:
         return ended
     if verdict.result == "fail":
-        return Action(Act.ROLL_BACK, verdict.reason, rollout.step, verdict)
+        reason = f"hard_stop: {crashed}; {verdict.reason}" if crashed and not quarantined else verdict.reason
+        return Action(Act.ROLL_BACK, reason, rollout.step, verdict)
     if rollout.phase is Phase.PAUSED:
         return Action(Act.NOTHING, rollout.reason, rollout.step, verdict)
     moved = _moved(rollout, route, revision)

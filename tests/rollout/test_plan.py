@@ -118,6 +118,13 @@ def test_what_comes_next(
         assert next_rollout(rollout, action, now, revision).phase is TRANSITIONS[rollout.phase][act]
 
 
+def test_a_crash_is_the_reason_and_the_failures_it_made_are_its_effect() -> None:
+    action = plan(CANARY, FAILING, SPLIT, 7, 0, crashed="its process crashed (SIGSEGV)")
+    assert action.act is Act.ROLL_BACK
+    assert action.reason.startswith("hard_stop: its process crashed (SIGSEGV); hard_stop: 5 of its first 20 answers")
+    assert plan(CANARY, _counts(), SPLIT, 7, 0, crashed="it crashed").act is Act.NOTHING
+
+
 @pytest.mark.parametrize(
     ("rollout", "route", "act"),
     [

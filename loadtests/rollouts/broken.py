@@ -29,12 +29,15 @@ _CRASH_EVERY_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Fault:
-    """what: in words. make: the version from a seed. reasons: how its reason may begin. crashes: its process is killed
-    over and over, by the signal that a crash inside a model's native code gives."""
+    """what: in words. make: the version from a seed. reasons: how its reason may begin. names: what it must say.
+
+    crashes: its process is killed over and over, by the signal that a crash inside a model's native code gives.
+    """
 
     what: str
     make: Callable[[int], bytes]
     reasons: tuple[str, ...]
+    names: str = ""
     crashes: bool = False
 
 
@@ -42,8 +45,8 @@ FAULTS = (
     Fault("fails for every third input", models.failing, ("errors:", "hard_stop:")),
     Fault("twice as slow", models.slow, ("slow:",)),
     Fault("trained on shuffled labels", models.shuffled, ("quality:",)),
-    Fault("answers NaN", models.not_a_number, ("errors:", "hard_stop:")),
-    Fault("crashes its process", models.good, ("it is quarantined", "hard_stop:"), crashes=True),
+    Fault("answers NaN", models.not_a_number, ("errors:", "hard_stop:"), "not finite"),
+    Fault("crashes its process", models.good, ("it is quarantined", "hard_stop:", "errors:"), "process", crashes=True),
 )
 
 
@@ -65,7 +68,8 @@ class Outcome:
     @property
     def finding(self) -> Finding:
         """As a row of the table."""
-        is_named = any(self.reason.startswith(reason) for reason in self.fault.reasons)
+        is_guard = any(self.reason.startswith(reason) for reason in self.fault.reasons)
+        is_named = is_guard and self.fault.names in self.reason
         figure = f"{self.phase}, {self.requests:,} requests, {self.seconds:.1f} s"
         what = f"version {self.version}: {self.fault.what}"
         bar = f"rolled back: {' or '.join(self.fault.reasons)}"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.documents.rollout import Guards
 from gateway.journal.record import Entry, Feedback, Place
 from gateway.names import Outcome, Reason, Role
 from gateway.rollout.evidence import observe
 from gateway.rollout.evidence.observe import Observed, Observer, Steps, prediction_reader
+from gateway.rollout.evidence.verdict import assess
 from tests.rollout.making import ROLLOUT, batch, canary, champion, fold, record, shadow
 
 
@@ -87,6 +89,18 @@ def test_a_shadow_that_fails_alone_is_evidence_and_one_that_fails_with_the_champ
     assert fold(champion("a"), shadow("a", **failed)).before.errors > 0
     assert fold(champion("a", **failed), shadow("a", **failed)).before.errors == 0
     assert fold(champion("a"), shadow("a", flags=("non_finite",))).before.errors > 0
+
+
+def test_the_commonest_fault_is_named() -> None:
+    """Of the version on trial alone, and in its reason."""
+    gone = {"outcome": Outcome.ERROR, "error": "its process is away"}
+    failing = [shadow(f"a{n}", **gone) for n in range(6)] + [shadow("b", flags=("non_finite",))]
+    calm = [champion(f"c{n}") for n in range(20)]
+    seen = fold(champion("d", outcome=Outcome.ERROR, error="the champion's own"), *failing, *calm).before
+    assert seen.fault == "its process is away"
+    assert assess(seen, Guards()).reason.endswith("failed; most often: its process is away")
+    assert "not finite" in fold(shadow("b", flags=("non_finite",))).before.fault
+    assert fold(shadow("a"), *calm).before.fault == ""
 
 
 def test_a_canary_counts_with_the_split_of_its_own_request() -> None:

@@ -28,13 +28,17 @@ QUALITY_PARTS = (0.9, 0.1)
 """How the alpha of quality is split over labelled pairs and labelled answers of the split."""
 
 
+_MOST_FAULTS = 8
+"""So many different faults of a version are counted, the first that came."""
+
+
 @dataclass(slots=True)
 class Side:
     """One version's answer to one request.
 
     latency_us: 0 where the run was not whole. weight: the version on trial's share of the split; None: no split.
     bucket: of a keyed answer, else None. was_wrong: a row of it is counted as wrong. probabilities: until it is paired.
-    slices: names of the slices of each row, of the answer that holds the inputs.
+    slices: names of the slices of each row, of the answer that holds the inputs. fault: why it failed, in words.
     """
 
     comparison: Comparison
@@ -48,6 +52,7 @@ class Side:
     was_wrong: bool = False
     probabilities: Probabilities | None = None
     slices: Sequence[Sequence[str]] = ()
+    fault: str = ""
 
 
 class Comparison:
@@ -56,6 +61,7 @@ class Comparison:
     def __init__(self, guards: Guards, numeric: bool) -> None:
         self._guards = guards
         self._numeric = numeric
+        self._faults: dict[str, int] = {}
         self._trial = self._shadow = self._reference = Tally()
         self._trial_times = RunTimes()
         self._reference_times = RunTimes()
@@ -186,6 +192,7 @@ class Comparison:
         return Compared(
             trial=self._trial,
             shadow=self._shadow,
+            fault=max(self._faults, key=self._faults.__getitem__, default=""),
             reference=self._reference,
             pairs=self._pairs,
             compared=self._agreement.rows,
@@ -233,6 +240,8 @@ class Comparison:
             self._trial = self._trial.add(side.failed, slow)
         else:
             self._shadow = self._shadow.add(side.failed, slow)
+        if side.is_trial and side.failed and (side.fault in self._faults or len(self._faults) < _MOST_FAULTS):
+            self._faults[side.fault] = self._faults.get(side.fault, 0) + 1
         if side.latency_us > 0:
             (self._trial_times if side.is_trial else self._reference_times).add(side.latency_us)
 

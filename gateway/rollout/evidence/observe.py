@@ -39,6 +39,8 @@ ReadPrediction = Callable[[Prediction], Sequence[Any]]
 ReadProbabilities = Callable[[Prediction], Probabilities | None]
 """The probabilities of each row of a record; None where the version gives none."""
 
+_NOT_FINITE = "its answer holds a number that is not finite"
+
 PENDING = 100_000
 """Prediction ids that wait for their other half or their label; beyond it the oldest is dropped and counted."""
 
@@ -177,6 +179,7 @@ class Observer:
             bucket=record.bucket if record.keyed and record.bucket >= 0 else None,
             probabilities=self._read_probabilities(record) if is_whole else None,
             slices=self._slicer.of(record) if live and self._slicer is not None else (),
+            fault=record.error or (str(record.outcome) if not is_whole else _NOT_FINITE),
         )
         if live:
             comparison.count_live(side)

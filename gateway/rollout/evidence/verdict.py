@@ -82,6 +82,7 @@ class Compared:
     """One version on trial beside its reference: counts, and the evidence as natural logarithms.
 
     trial, shadow: the version on trial where it answered and where it ran as a shadow. reference: the other version.
+    fault: why it failed most often, in words.
     pairs: answers of one joined by id with shadow answers of the other. labelled: rows of pairs with a label;
     trial_won, reference_won: rows among them where exactly one was right (or nearer). disagreements of compared rows.
     latency_ratio: median run time, trial to reference; None until both ran.
@@ -98,6 +99,7 @@ class Compared:
     trial: Tally = _NOTHING
     shadow: Tally = _NOTHING
     reference: Tally = _NOTHING
+    fault: str = ""
     pairs: int = 0
     compared: int = 0
     disagreements: int = 0
@@ -190,12 +192,13 @@ def _shown(compared: Compared, guards: Guards) -> frozenset[str]:
 def _failures(compared: Compared, guards: Guards) -> list[tuple[str, str]]:
     found = []
     trial, shadow, reference = compared.trial, compared.shadow, compared.reference
+    why = f"; most often: {compared.fault}" if compared.fault else ""
     for what, tally in (("answers", trial), ("shadow runs", shadow)):
         if tally.first_errors >= FIRST_FAILURES and reference.error_rate < CHAMPION_FAILS:
-            found.append(("hard_stop", f"{tally.first_errors} of its first {FIRST_RUNS} {what} failed"))
+            found.append(("hard_stop", f"{tally.first_errors} of its first {FIRST_RUNS} {what} failed{why}"))
     if compared.errors >= -math.log(guards.errors_alpha):
         counts = _rates("failed", trial, shadow, reference, "errors")
-        found.append(("errors", f"{counts} ({_against(compared.errors, guards.errors_alpha)})"))
+        found.append(("errors", f"{counts} ({_against(compared.errors, guards.errors_alpha)}){why}"))
     if compared.slow >= -math.log(guards.slow_alpha):
         counts = _rates("were slow", trial, shadow, reference, "slow")
         found.append(("slow", f"{counts} ({_against(compared.slow, guards.slow_alpha)})"))

@@ -7,7 +7,6 @@ journal. `submit` is called in the event loop, and `done` is always called there
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -83,19 +82,11 @@ class SessionExecutor:
     """Runs versions in this process: inline below a measured cost, else in a thread."""
 
     def __init__(
-        self,
-        inline_microseconds: float,
-        threads: int,
-        monotonic: Callable[[], float],
-        mark: Mark | None = None,
-        processor: Callable[[], float] = time.thread_time,
+        self, inline_microseconds: float, threads: int, monotonic: Callable[[], float], mark: Mark | None = None
     ) -> None:
-        """processor: seconds that this thread used. The time of a run is counted by it, as a runner does: what else the
-        machine does then makes no version look slow, and none look good beside another."""
         self._mark = mark or NoMark()
         self._inline_microseconds = inline_microseconds
         self._monotonic = monotonic
-        self._processor = processor
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
         self._is_closed = False
@@ -134,10 +125,10 @@ class SessionExecutor:
         waiting.add_done_callback(partial(_hand_over, loop, ended))
 
     def _run(self, version: LoadedVersion, tensors: Tensors, expires: float | None, stop: Stop | None = None) -> Run:
-        if expires is not None and self._monotonic() >= expires:
+        start = self._monotonic()
+        if expires is not None and start >= expires:
             return Run(None, Outcome.DEADLINE, 0, TOO_LATE)
         place = self._mark.begin(version.manifest)
-        start = self._processor()
         try:
             outputs = version.run(tensors) if stop is None else version.run(tensors, stop)
         except ExecutionError as error:
@@ -149,7 +140,7 @@ class SessionExecutor:
         return Run(outputs, Outcome.OK, self._microseconds_since(start))
 
     def _microseconds_since(self, start: float) -> int:
-        return round((self._processor() - start) * 1e6)
+        return round((self._monotonic() - start) * 1e6)
 
     def close(self) -> None:
         self._is_closed = True

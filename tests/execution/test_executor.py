@@ -51,7 +51,7 @@ class Fake:
 
 
 def executor(threads: int = 1) -> SessionExecutor:
-    return SessionExecutor(1000, threads, CLOCK.monotonic, processor=CLOCK.monotonic)
+    return SessionExecutor(1000, threads, CLOCK.monotonic)
 
 
 async def test_many_rows_of_a_fast_version_run_in_a_thread() -> None:
@@ -202,6 +202,6 @@ async def test_a_version_is_marked_while_it_runs_and_only_then(cost_us: float, e
         def end(self, place: int) -> None:
             seen.append(f"ends {place} after {len(fake.threads)} run")
 
-    fake, ran = Fake(cost_us, error), SessionExecutor(1000, 1, CLOCK.monotonic, Marks(), CLOCK.monotonic)
+    fake, ran = Fake(cost_us, error), SessionExecutor(1000, 1, CLOCK.monotonic, Marks())
     await run(ran, fake.version, INPUTS, None)
     assert seen == ["begins m@3", "ends 7 after 1 run"]

@@ -64,7 +64,7 @@ class Kit:
         self.directory = directory
         self.stores = connect_memory(clock)
         self.tee = self.stores.open_tee("traffic", "w0")
-        self.executor = SessionExecutor(1000, 1, clock.monotonic, processor=clock.monotonic)
+        self.executor = SessionExecutor(1000, 1, clock.monotonic)
         self.shadows = Shadows(self.tee, self.executor, limit=3)
         check = TokenCheck(self.stores.config, clock)
         self.serving = Serving(self.tee, self.executor, clock, self.shadows, check)

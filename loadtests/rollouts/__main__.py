@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ def main(words: Sequence[str]) -> int:
     asked = parser.parse_args(words)
     if unknown := [name for name in asked.names if name not in NAMES]:
         parser.error(f"nothing is called {unknown[0]}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is ended then too
     folder = Path(tempfile.mkdtemp(prefix="gateway-rollouts-"))
     try:
         return asyncio.run(_run(asked, folder))

@@ -212,16 +212,16 @@ class RolloutController:
         observed = watched.observer.observed()
         now = known.clock.now(rollout, self._clock.now(), self._clock.monotonic())
         condition = present.condition(rollout.version)
-        is_quarantined = condition.quarantined
+        crashed = condition.suspect and not condition.quarantined and condition.since >= rollout.started
         action = plan(
             rollout,
             observed,
             present.route,
             present.revision,
             now,
-            quarantined=condition.reason if is_quarantined else "",
+            quarantined=condition.reason if condition.quarantined else "",
             alert=watched.alarms.first,
-            crashed=condition.reason if condition.suspect and not is_quarantined else "",
+            crashed=condition.reason if crashed else "",
         )
         action = dataclasses.replace(action, verdict=self._dated(action.verdict, watched, present))
         wanted, action = action, self._asked(present, rollout, action, now)

@@ -33,8 +33,8 @@ def plan(
     """What the rollout does next. revision: the route's. Calling it again after the act is done gives NOTHING.
 
     quarantined: why the version on trial is in quarantine, which fails it like a guard; empty: it is not.
-    alert: the first of the monitor's alerts on it that its guards listen to. crashed: how its process died, once; that
-    is the reason then, and what the guard counted is its effect.
+    alert: the first of the monitor's alerts on it that its guards listen to. crashed: how its process died since the
+    rollout began, once; that is the reason then for runs that failed, and the guard's count its effect.
     """
     verdict = _heard(judge(rollout, observed), quarantined, alert)
     if frozen:
@@ -51,7 +51,8 @@ def plan(
     if ended is not None:
         return ended
     if verdict.result == "fail":
-        reason = f"hard_stop: {crashed}; {verdict.reason}" if crashed and not quarantined else verdict.reason
+        is_effect = crashed and verdict.guard in {"errors", "hard_stop"} and not quarantined
+        reason = f"hard_stop: {crashed}; {verdict.reason}" if is_effect else verdict.reason
         return Action(Act.ROLL_BACK, reason, rollout.step, verdict)
     if rollout.phase is Phase.PAUSED:
         return Action(Act.NOTHING, rollout.reason, rollout.step, verdict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable
 
 from gateway.documents.rollout import Rollout
 from gateway.names import VersionId
@@ -42,9 +43,9 @@ def model_of_version(version: object) -> str | None:
     return version.model if isinstance(version, VersionId) else None
 
 
-async def first(*waits: object, seconds: float) -> None:
+async def first(*waits: Awaitable[object], seconds: float) -> None:
     """Return when one of the awaitables is done, or after so many seconds; the others are cancelled."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
         await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:

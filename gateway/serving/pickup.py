@@ -112,7 +112,6 @@ class Pickup:
         self._serving = serving
         self._shelf = shelf
         self._report = report
-        self._threads = threads
         self._loading = Loading(registry, cache, shelf, loader, isolator, threads, memory, mark)
         self._conditions = Conditions(config)
         self._models: dict[ModelName, _Model] = {}
@@ -232,13 +231,16 @@ class Pickup:
 
     async def _swap(self, model: ModelName, known: _Model, wanted: Wanted, route: Route) -> None:
         """Install the route, whose versions are all on the shelf: everything is made beside the event loop, and then
-        it is one assignment."""
-        aside = partial(asyncio.get_running_loop().run_in_executor, self._threads)
+        it is one assignment. Not in the threads that load: a roll-back must not stand in line behind a load."""
         policy = wanted.policy.model_copy(update={"model": model})
-        snapshot = await aside(compile_route, policy, route, wanted.revision)
+        snapshot = await asyncio.to_thread(compile_route, policy, route, wanted.revision)
         isolated = wanted.isolated & route.versions
         fresh = Generation(snapshot, wanted.policy_revision, route.versions, self._shelf, isolated)
-        await aside(self._serving.prepare, fresh)
+        try:
+            await asyncio.to_thread(self._serving.prepare, fresh)
+        except BaseException:
+            fresh.retire()  # it would hold its versions for ever
+            raise
         retired, known.generation = known.generation, fresh
         self._serving.install(fresh)
         known.refused = None

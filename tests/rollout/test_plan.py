@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -123,6 +124,8 @@ def test_a_crash_is_the_reason_and_the_failures_it_made_are_its_effect() -> None
     assert action.act is Act.ROLL_BACK
     assert action.reason.startswith("hard_stop: its process crashed (SIGSEGV); hard_stop: 5 of its first 20 answers")
     assert plan(CANARY, _counts(), SPLIT, 7, 0, crashed="it crashed").act is Act.NOTHING
+    wrong = Observed(before=Compared(worse_pairs=math.log(1e6)))
+    assert plan(CANARY, wrong, SPLIT, 7, 0, crashed="it crashed").reason.startswith("quality: ")
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
@@ -39,6 +41,7 @@ class Slow(Kit):
         self.begun: list[str] = []
         self.told: dict[ModelName, list[Served]] = {}
         self.changed = asyncio.Event()
+        self.threads = ThreadPoolExecutor(1)
         self.pickup = Pickup(
             self.stores.config,
             self.stores.registry,
@@ -49,6 +52,7 @@ class Slow(Kit):
             self._told,
             self._load,
             self._load_slowly,
+            self.threads,
         )
 
     def _told(self, model: ModelName, served: Served) -> None:
@@ -110,6 +114,7 @@ async def slow(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Slow]:
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     made.executor.close()
+    made.threads.shutdown()
 
 
 def canary(version: int) -> Route:
@@ -145,6 +150,19 @@ async def test_a_roll_back_does_not_wait_for_a_load_of_its_own_model(slow: Slow)
     await slow.until(SLOW, versions=(1,), prepared="")
     slow.go.set()
     await slow.until(SLOW, versions=(1,), prepared="p1")
+
+
+async def test_a_roll_back_does_not_stand_in_line_for_a_thread_that_loads(slow: Slow) -> None:
+    """All threads that load are taken: what needs no load is installed all the same."""
+    await slow.put(route_name(QUICK), canary(2).encode())
+    await slow.until(QUICK, versions=(1, 2))
+    is_over = threading.Event()
+    slow.threads.submit(is_over.wait)
+    try:
+        revision = await slow.put(route_name(QUICK), Route(champion=1).encode())
+        await slow.until(QUICK, revision=revision, versions=(1,))
+    finally:
+        is_over.set()
 
 
 async def test_what_was_prepared_is_installed_without_a_second_load(slow: Slow) -> None:

@@ -104,16 +104,20 @@ def test_pairs_are_scored_without_labels() -> None:
     for n in range(4):
         own = {"label": ["no"], "probabilities": [[0.6, 0.4]]}
         other = {"label": ["yes"], "probabilities": [[0.1, 0.9]]} if n else own
-        records += [champion(f"a{n}", inputs=[[n % 2]], outputs=own), shadow(f"a{n}", outputs=other)]
+        records.append(champion(f"a{n}", inputs=[[n % 2]], outputs=own, latency_us=100))
+        records.append(shadow(f"a{n}", outputs=other, latency_us=100 if n % 2 else 300))
         records += [Feedback(f"a{n}", 0, "yes")]
     records += [champion("f", inputs=[[1]]), shadow("f", outcome=Outcome.ERROR, outputs={})]
     observer.fold([Entry(record, place, Place("g", 1, place)) for place, record in enumerate(records)])
     seen = observer.observed().before
     assert (seen.compared, seen.disagreements, seen.distance) == (4, 3, 0.375)
     assert seen.flips == (("no", "no", 1), ("no", "yes", 3))
-    assert dict(seen.slices) == {
-        "day=0": Slice(rows=2, disagreements=1, distances=0.5, labelled=2, trial_won=1),
-        "day=1": Slice(rows=2, disagreements=2, distances=1.0, trial_errors=1, labelled=2, trial_won=2),
+    slices = dict(seen.slices)
+    assert [slices[name].latency_ratio for name in ("day=0", "day=1")] == [3.0, 1.0]
+    tripled = 2 * math.log(3)
+    assert slices == {
+        "day=0": Slice(rows=2, disagreements=1, distances=0.5, labelled=2, trial_won=1, timed=2, log_ratios=tripled),
+        "day=1": Slice(rows=2, disagreements=2, distances=1.0, trial_errors=1, labelled=2, trial_won=2, timed=2),
     }
 
 

@@ -103,14 +103,19 @@ def test_disagreement_is_a_question_and_no_failure() -> None:
 
 
 def test_figures_hold_the_score_of_the_pairs() -> None:
-    """Ready for JSON: the flip table by the reference's class, each slice with its mean distance."""
+    """Ready for JSON: the flip table by the reference's class, each slice with its mean distance and run time ratio."""
     compared = Compared(
         flips=(("a", "a", 7), ("a", "b", 2), ("b", "a", 1)),
-        slices=(("day=1", Slice(rows=4, disagreements=1, distances=1.0)), ("day=2", Slice(trial_errors=1))),
+        slices=(
+            ("day=1", Slice(rows=4, disagreements=1, distances=1.0)),
+            ("day=2", Slice(trial_errors=1, timed=1, log_ratios=math.log(2))),
+        ),
         distance=0.25,
     )
     counts = figures(compared, GUARDS)["counts"]
     assert counts["flips"] == {"a": {"a": 7, "b": 2}, "b": {"a": 1}}
-    assert (counts["slices"]["day=1"]["distance"], counts["slices"]["day=2"]["distance"]) == (0.25, None)
+    day1, day2 = counts["slices"]["day=1"], counts["slices"]["day=2"]
+    assert (day1["distance"], day2["distance"]) == (0.25, None)
+    assert (day1["latency_ratio"], day2["latency_ratio"]) == (None, 2.0)
     assert counts["distance"] == 0.25
     assert msgspec.json.decode(msgspec.json.encode(counts)) == counts

@@ -134,8 +134,11 @@ class Comparison:
         compared = [row for row in rows if row is not None]
         if compared and self._disagree is not None:
             self._disagree.add(sum(row.differs for row in compared) / len(compared))
+        is_timed = trial.latency_us > 0 and reference.latency_us > 0
+        ratio = math.log(trial.latency_us / reference.latency_us) if is_timed else 0.0
         for place, names in enumerate(_live(trial, reference).slices):
             self._slices.add(names, trial_errors=trial.failed, reference_errors=reference.failed)
+            self._slices.add(names, timed=is_timed, log_ratios=ratio)
             row = rows[place] if place < len(rows) else None
             if row is not None:
                 self._slices.add(names, rows=1, disagreements=row.differs, distances=row.distance)

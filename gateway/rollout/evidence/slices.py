@@ -23,7 +23,8 @@ LONGEST_NAME = 60
 
 
 class Slice(NamedTuple):
-    """Rows of pairs in one slice: compared, differing (and how far, added up), failed, labelled and won."""
+    """Rows of pairs in one slice: compared, differing (and how far, added up), failed, labelled and won; timed: rows
+    that both answered, with the logarithms of (run time on trial / reference's), added up."""
 
     rows: int = 0
     disagreements: int = 0
@@ -33,6 +34,18 @@ class Slice(NamedTuple):
     labelled: int = 0
     trial_won: int = 0
     reference_won: int = 0
+    timed: int = 0
+    log_ratios: float = 0.0
+
+    @property
+    def distance(self) -> float | None:
+        """Mean distance of the compared rows; None without any."""
+        return float(f"{self.distances / self.rows:.4g}") if self.rows else None
+
+    @property
+    def latency_ratio(self) -> float | None:
+        """Geometric mean of the run times' ratios; None without any."""
+        return round(math.exp(self.log_ratios / self.timed), 3) if self.timed else None
 
 
 class Slices:

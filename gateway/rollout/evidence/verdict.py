@@ -270,5 +270,6 @@ def _flip_table(compared: Compared) -> dict[str, dict[str, int]]:
 
 def _of_slice(counted: Slice) -> dict[str, Any]:
     shown = counted._asdict()
-    distances = shown.pop("distances")
-    return shown | {"distance": float(f"{distances / counted.rows:.4g}") if counted.rows else None}
+    for sum_ in ("distances", "log_ratios"):
+        del shown[sum_]
+    return shown | {"distance": counted.distance, "latency_ratio": counted.latency_ratio}

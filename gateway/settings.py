@@ -53,7 +53,7 @@ class Settings(BaseModel):
     listen: Address = Field(default=Address(host="127.0.0.1", port=8080), description="serving address")
     admin_listen: Address = Field(default=Address(host="127.0.0.1", port=8081), description="admin address")
     workers: int = Field(default=1, ge=1, le=64, description="serving processes")
-    roles: tuple[Role, ...] = Field(default=("serving", "control"), description="what this command runs")
+    roles: tuple[Role, ...] = Field(default=("serving", "control"), min_length=1, description="what this command runs")
     client_auth: bool = Field(default=False, description="/predict and /feedback need a token with scope predict")
     feedback_auth: Literal["auto", "off"] = Field(
         default="auto",
@@ -68,6 +68,9 @@ class Settings(BaseModel):
     edge: Literal["fast", "asgi"] = Field(
         default="fast",
         description="fast: /predict is answered before ASGI is entered; asgi: everything goes through it",
+    )
+    middleware: tuple[str, ...] = Field(
+        default=(), description="ASGI middleware around the serving application, module:name each, the outermost first"
     )
     grace_seconds: float = Field(default=10.0, gt=0, description="time to finish requests at shutdown")
     shadow_queue: int = Field(default=1000, ge=1, description="shadow copies waiting at most, per process")
@@ -91,10 +94,10 @@ class Settings(BaseModel):
     def _reads_address(cls, value: Any) -> Any:
         return Address.parse(value) if isinstance(value, str) else value
 
-    @field_validator("roles", mode="before")
+    @field_validator("roles", "middleware", mode="before")
     @classmethod
-    def _reads_roles(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+    def _reads_list(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 def read_settings(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path | None) -> Settings:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from msgspec import Struct, json
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import uvicorn
-    from starlette.applications import Starlette
 
     from gateway.api.edge import Limits
     from gateway.api.fast_lane import FastLane
@@ -86,7 +85,7 @@ async def keep_running(name: str, work: Callable[[], Awaitable[None]], pause_sec
             await asyncio.sleep(pause_seconds)
 
 
-def http_server(app: Starlette, settings: Settings, limits: Limits, lane: FastLane | None = None) -> uvicorn.Server:
+def http_server(app: Any, settings: Settings, limits: Limits, lane: FastLane | None = None) -> uvicorn.Server:
     """A server for one application, behind our own edge, that leaves signals to its caller."""
     import uvicorn
 

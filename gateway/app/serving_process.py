@@ -16,6 +16,7 @@ from gateway.api.door import Guard
 from gateway.api.edge import Limits
 from gateway.api.fast_lane import FastLane
 from gateway.api.serving_app import build_serving_app
+from gateway.api.user_middleware import find_middleware, wrapped
 from gateway.app.build import open_stores
 from gateway.app.child import (
     ChildSpec,
@@ -71,8 +72,9 @@ def serving_server(serving: Serving, settings: Settings) -> uvicorn.Server:
         max_body_bytes=settings.max_body_bytes,
     )
     guard = Guard(serving, needed=True) if settings.client_auth else None
-    lane = FastLane(serving, guard) if settings.edge == "fast" else None
-    return http_server(build_serving_app(serving, settings), settings, limits, lane)
+    wraps = find_middleware(settings.middleware)
+    lane = FastLane(serving, guard) if settings.edge == "fast" and not wraps else None
+    return http_server(wrapped(build_serving_app(serving, settings), wraps), settings, limits, lane)
 
 
 def _listening(descriptor: int) -> list[socket.socket]:

@@ -43,6 +43,7 @@ def serve(
     body_seconds: Annotated[str | None, _setting("time for a request's body [10]")] = None,
     stall_seconds: Annotated[str | None, _setting("a caller who does not read for so long is cut off [10]")] = None,
     edge: Annotated[str | None, _setting("fast: /predict is answered before ASGI is entered; asgi: not [fast]")] = None,
+    middleware: Annotated[str | None, _setting("ASGI middleware of your own, module:name, comma-separated")] = None,
     grace_seconds: Annotated[str | None, _setting("time to finish requests at shutdown [10]")] = None,
     wait_milliseconds: Annotated[
         str | None, _setting("a request that would wait longer before it runs is refused (503) [250]")
@@ -66,6 +67,10 @@ def serve(
 
     flags = {name: value for name, value in locals().items() if name not in {"settings", "read_settings"}}
     read = read_settings(flags, os.environ, settings or _SETTINGS_FILE)
+    if read.middleware:
+        from gateway.api.user_middleware import find_middleware
+
+        find_middleware(read.middleware)  # a wrong name stops the start, here and not in a process that comes again
     from gateway.app.parent import run
 
     raise typer.Exit(run(read))

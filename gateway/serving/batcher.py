@@ -1,7 +1,8 @@
 """Rows that wait together run together: requests read in one turn of the event loop share one run for each version.
 
 There is no timer: what runs in the event loop waits no longer than the turn it came in, and what runs elsewhere (a
-thread, a process) waits while as many runs of its version are under way as are of use. Only versions of which
+thread, a process) waits while as many runs of its version are under way as are of use. While the loop is busy with
+others, what goes to a process of its own waits for company, a few turns at most. Only versions of which
 admission has proved it are joined (`Manifest.joins`: the same bits joined and alone). Inputs are checked by the
 version's contract here, together too. A joined run that fails is repeated request by request, so one caller's inputs
 never fail another's. Knows nothing of routes and the journal. Only used from one event loop.
@@ -29,6 +30,13 @@ from gateway.serving.request import rows_of
 
 TURN_SECONDS: Final = 0.01
 """How long runs may keep the event loop in one turn; then it looks after its sockets again."""
+
+GATHER_SECONDS: Final = 0.001
+"""How long a busy loop may keep what goes to a version's own process: an exchange costs two switches of context and a
+turn, whatever it carries, and whoever waits in the loop meanwhile pays for them."""
+
+_BUSY: Final = 4
+"""So many requests for other versions in one turn mean that the loop is busy."""
 
 Ended = Callable[[Attempt, Run], None]
 """Told once how an attempt ended; its inputs were right."""
@@ -71,12 +79,26 @@ class Batcher:
 
     def flush(self) -> None:
         """Run what was added, and what the ends of these runs add, for at most TURN_SECONDS; the rest waits."""
-        until = self._monotonic() + TURN_SECONDS
+        gathering: dict[Arm, list[Attempt]] = {}
+        try:
+            self._flush(gathering)
+        finally:
+            for arm, attempts in gathering.items():
+                self._queue(arm, attempts)
+
+    def _flush(self, gathering: dict[Arm, list[Attempt]]) -> None:
+        """gathering: where those go that wait for company until the next turn."""
+        now = self._monotonic()
+        until = now + TURN_SECONDS
+        came = sum(map(len, self._waiting.values()))
         while self._waiting:
             arm = next(iter(self._waiting))
             attempts = self._waiting.pop(arm)
             if arm.running and self._is_busy(arm):
                 self._hold(arm, attempts)
+                continue
+            if arm.joins and self._executor.at_once(arm.loaded) == 1 and _gathers(attempts, came, now):
+                gathering[arm] = attempts
                 continue
             at_once = MOST_JOINED_ROWS if arm.joins else 1
             for start in range(0, len(attempts), at_once):
@@ -182,6 +204,11 @@ class Batcher:
     def _end_late(self, attempt: Attempt, began: float) -> None:
         now = self._monotonic()
         self._end(attempt, Run(None, Outcome.DEADLINE, round((now - began) * 1e6), TOO_LATE), now)
+
+
+def _gathers(attempts: Sequence[Attempt], came: int, now: float) -> bool:
+    """True while these wait for company: the loop is busy with others (came: what waits in this turn, with these)."""
+    return came - len(attempts) >= _BUSY and now - attempts[0].call.started < GATHER_SECONDS
 
 
 def groups(attempts: Sequence[Attempt]) -> Iterator[list[Attempt]]:

@@ -22,7 +22,7 @@ from gateway.registry.manifest import MOST_JOINED_ROWS, Feature, Manifest, Tenso
 from gateway.routing.decide import Decision, Facts
 from gateway.routing.snapshot import compile_route
 from gateway.serving.arm import Arm
-from gateway.serving.batcher import Batcher
+from gateway.serving.batcher import GATHER_SECONDS, Batcher
 from gateway.serving.call import Attempt, Call
 from gateway.serving.generation import Generation
 from gateway.serving.measure import Measures
@@ -92,14 +92,27 @@ class Kit:
     def __init__(self) -> None:
         self.executor = Inline()
         self.wakes = 0
-        self.batcher = Batcher(self.executor, time.monotonic, self.on_end, self.on_refusal, self.wake)
+        self.is_due = False
+        self.stopped: float | None = None
+        self.batcher = Batcher(self.executor, self.monotonic, self.on_end, self.on_refusal, self.wake)
         self.ended: dict[str, Run] = {}
         self.refused: dict[str, Exception] = {}
         self.arms: dict[int, Arm] = {}
 
+    def monotonic(self) -> float:
+        return time.monotonic() if self.stopped is None else self.stopped
+
     def wake(self) -> None:
         self.wakes += 1
-        asyncio.get_running_loop().call_soon(self.batcher.flush)
+        if not self.is_due:
+            self.is_due = True
+            asyncio.get_running_loop().call_soon(self.end_turn)
+
+    def end_turn(self) -> None:
+        self.batcher.flush()
+        self.is_due = False
+        if self.batcher.has_waiting:
+            self.wake()
 
     def on_end(self, attempt: Attempt, run: Run) -> None:
         name = str(attempt.call.request.id)
@@ -116,7 +129,7 @@ class Kit:
             arm = self.arms[id(version)] = Arm(cast(LoadedVersion, version), SNAPSHOT, tally, Pressure(1e9))
         request = PredictRequest(model="m", inputs=[[value] for value in values], id=name)
         generation = cast(Generation, None)  # nobody asks for it here
-        now = time.monotonic()
+        now = self.monotonic()
         call = Call(request, generation, Facts(name, name), (), DECISION, arm, now, now + deadline, lambda _: None, [])
         self.batcher.add(Attempt(call, arm, DECISION))
 
@@ -198,6 +211,7 @@ async def test_a_run_that_was_lost_is_not_repeated(kit: Kit) -> None:
 
 
 async def test_large_turns_are_cut(kit: Kit) -> None:
+    kit.stopped = 1.0
     version = Version()
     for number in range(MOST_JOINED_ROWS + 3):
         kit.add(version, str(number), 20 + number)
@@ -301,3 +315,47 @@ async def test_nobody_waits_for_a_run_that_is_late(kit: Kit) -> None:
     kit.add(version, "next", 2)
     await turn()
     assert version.heights == [1, 1]
+
+
+async def test_a_busy_loop_keeps_what_goes_elsewhere_for_company(kit: Kit) -> None:
+    kit.stopped = 1.0
+    champion, canary = Version(), Version()
+    for name in "abcd":
+        kit.add(champion, name, 1)
+    kit.add(canary, "first", 2)
+    await turn()
+    assert (champion.heights, canary.heights) == ([4], [])
+    for name in "efgh":
+        kit.add(champion, name, 1)
+    kit.add(canary, "second", 3)
+    await turn()
+    assert (champion.heights, canary.heights) == ([4, 4], [])
+    await turn()  # nothing came in: nobody is kept waiting in an idle loop
+    assert canary.heights == [2]
+    assert (kit.answer("first"), kit.answer("second")) == ([4], [6])
+
+
+async def test_nobody_is_kept_for_company_longer_than_a_moment(kit: Kit) -> None:
+    kit.stopped = 1.0
+    champion, canary = Version(), Version()
+    for name in "abcd":
+        kit.add(champion, name, 1)
+    kit.add(canary, "kept", 2)
+    await turn()
+    assert canary.heights == []
+    kit.stopped += GATHER_SECONDS * 1.01
+    for name in "efgh":
+        kit.add(champion, name, 1)
+    await turn()
+    assert canary.heights == [1]
+
+
+@pytest.mark.parametrize("most", [0, 2])
+async def test_what_runs_in_the_loop_or_in_threads_is_not_kept(kit: Kit, most: int) -> None:
+    kit.executor.most = most
+    champion, other = Version(), Version()
+    for name in "abcd":
+        kit.add(champion, name, 1)
+    kit.add(other, "other", 2)
+    await turn()
+    assert other.heights == [1]

@@ -47,7 +47,7 @@ def status_row(model: Mapping[str, Any]) -> list[str]:
         " ".join(shadows),
         "ready" if model["health"]["ready"] else "NOT READY",
         accuracy(model["live"], route.get("champion")),
-        _rollout(model["rollout"]),
+        _experiment(model["experiment"]) or _rollout(model["rollout"]),
         str(model["alerts"]["unacknowledged"] or ""),
         f"{job['state']} ({job['trigger']})" if job else "",
         " ".join(_notes(model)),
@@ -68,6 +68,13 @@ def _rollout(rollout: Mapping[str, Any] | None) -> str:
         return ""
     step = f" {rollout['step'] + 1}/{len(rollout['steps'])}" if rollout["step"] >= 0 else ""
     return f"@{rollout['version']} {rollout['phase']}{step}"
+
+
+def _experiment(experiment: Mapping[str, Any] | None) -> str:
+    """While one is under way; no rollout goes on beside it."""
+    if not experiment or experiment["phase"] != "running":
+        return ""
+    return f"experiment {' '.join(f'@{number}' for number in experiment['versions'])} {experiment['verdict']}"
 
 
 def _notes(model: Mapping[str, Any]) -> list[str]:

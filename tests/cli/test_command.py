@@ -191,10 +191,14 @@ def test_an_experiment_by_command(command: Command, running: Running) -> None:
         604800,
         [84.5, 10, 5.5],
     )
+    assert "experiment @2 @3 undecided" in command("status", *options).out
     refused = command("experiment", "start", "electricity", "2=10", *options)
     assert (refused.code, "gateway experiment stop electricity" in refused.err) == (1, True)
     assert command("experiment", "start", "electricity", "two", *options).code == 2
     stopped = command("experiment", "stop", "electricity", "--reason", "enough", *options)
+    glanced = command("models", "electricity", "--json", *options).json["experiment"]
+    assert (glanced["phase"], glanced["versions"], glanced["reason"]) == ("ended", [2, 3], "enough")
+    assert "experiment @2" not in command("status", *options).out
     assert "ended since" in stopped.out
     assert ": enough" in stopped.out
     assert "verdict: undecided" in stopped.out

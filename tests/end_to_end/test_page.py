@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.end_to_end.running import RunningGateway
+from tests.end_to_end.running import RunningGateway, small_model
 
 CHROMIUM = shutil.which("chromium")
 
@@ -31,12 +31,18 @@ def page() -> Iterator[Page]:
 
 
 def test_the_page_shows_models_to_those_who_have_a_token(
-    start_gateway: Callable[..., RunningGateway], model_file: Path, page: Page
+    start_gateway: Callable[..., RunningGateway], model_file: Path, tmp_path: Path, page: Page
 ) -> None:
     """A stranger sees nothing; a pasted token shows the model, and a wrong one says so."""
     gateway = start_gateway()
     gateway.publish("plain", model_file)
     gateway.wait_until_served("plain")
+    second = tmp_path / "second.onnx"
+    second.write_bytes(small_model(seed=1))
+    gateway.publish("plain", second)
+    arms = {"arms": {"2": 20}, "metric": "errors", "reason": "which?"}
+    started = gateway.admin("POST", "/admin/models/plain/experiment", json=arms)
+    assert started.status_code == 201, started.text
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
@@ -48,5 +54,6 @@ def test_the_page_shows_models_to_those_who_have_a_token(
     page.fill("#token", gateway.token)
     page.click("text=Show")
     expect(page.locator("#models")).to_contain_text("plain", timeout=10_000)
+    expect(page.locator("#models")).to_contain_text("experiment 1 with @2 on errors: running, undecided")
     expect(page.locator("#audit")).to_contain_text("publish")
     assert errors == []

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from gateway.api.admin.call import Asked, Call
 from gateway.api.admin.state import ModelState, read_model, read_models, versions_of
 from gateway.api.problems import json_response
+from gateway.documents.experiment import Experiment
 from gateway.documents.lease import Condition
 from gateway.documents.rollout import Rollout
 from gateway.documents.store import condition_name
@@ -65,6 +66,7 @@ def glance(state: ModelState) -> dict[str, Any]:
         "route": None if state.route is None else {**state.route.model_dump(), "revision": state.route_revision},
         "weights": _weights(state),
         "rollout": None if state.rollout is None else rollout_view(state.rollout),
+        "experiment": None if state.experiment is None else experiment_glance(state.experiment),
         "frozen": state.freeze is not None and state.freeze.frozen,
         "frozen_reason": state.freeze.reason if state.freeze is not None and state.freeze.frozen else "",
         "health": _health(state),
@@ -135,6 +137,20 @@ def _alerts(state: ModelState) -> dict[str, Any]:
     alerts = state.monitoring.alerts if state.monitoring is not None else []
     waiting = [alert for alert in alerts if not state.is_acknowledged(str(alert.get("id", "")))]
     return {"unacknowledged": len(waiting), "latest": alerts[:SHOWN_ALERTS]}
+
+
+def experiment_glance(experiment: Experiment) -> dict[str, Any]:
+    """An experiment in a line; all of it is at `/admin/models/{model}/experiment`."""
+    return {
+        "number": experiment.number,
+        "phase": experiment.phase,
+        "metric": experiment.terms.metric,
+        "versions": [arm.version for arm in experiment.taking_part],
+        "verdict": experiment.verdict,
+        "winner": experiment.winner,
+        "reason": experiment.reason,
+        "since": experiment.since,
+    }
 
 
 def rollout_view(rollout: Rollout) -> dict[str, Any]:

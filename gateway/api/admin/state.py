@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.api.control import ControlPorts
 from gateway.documents.alert import AlertHandling, Monitoring
+from gateway.documents.experiment import Experiment, experiment_name
 from gateway.documents.imported import Imported, imported_name
 from gateway.documents.job import JOB_ENDED, Job
 from gateway.documents.lease import Condition, GatewayLease, Served
@@ -33,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ModelState:
-    """One model: versions, route, rollout, what serving processes report, what the monitor last said."""
+    """One model: versions, route, rollout, experiment, what serving processes report, what the monitor last said."""
 
     model: ModelName
     manifests: Sequence[Manifest] = ()
@@ -43,6 +44,7 @@ class ModelState:
     policy_revision: int = 0
     imported: Imported | None = None
     rollout: Rollout | None = None
+    experiment: Experiment | None = None
     freeze: Freeze | None = None
     monitoring: Monitoring | None = None
     handling: Mapping[str, AlertHandling] = field(default_factory=dict)
@@ -96,6 +98,7 @@ async def read_model(ports: ControlPorts, model: ModelName) -> ModelState:
         policy_revision=policy.revision if policy else 0,
         imported=await find_as(ports, imported_name(model), Imported),
         rollout=await find_as(ports, rollout_name(model), Rollout),
+        experiment=await find_as(ports, experiment_name(model), Experiment),
         freeze=await find_as(ports, freeze_name(model), Freeze),
         monitoring=monitoring,
         handling=await read_handling(ports, monitoring),

@@ -71,6 +71,15 @@ function rolloutLine(model) {
     ` (step ${rollout.step + 1} of ${rollout.steps.length}, ${rollout.plan}) ${rollout.reason}`);
 }
 
+function experimentLine(model) {
+  const experiment = model.experiment;
+  if (!experiment) return "";
+  const versions = experiment.versions.map((number) => `@${number}`).join(" ");
+  const tone = experiment.phase === "running" ? "warm" : "soft";
+  return el("p", "", `experiment ${experiment.number} with ${versions} on ${experiment.metric}: `,
+    el("span", tone, `${experiment.phase}, ${experiment.verdict}`), ` ${experiment.reason}`);
+}
+
 function alertTable(model) {
   if (!model.alerts.latest.length) return el("p", "soft", model.note || "no alerts");
   const rows = model.alerts.latest.map((alert) => [
@@ -86,7 +95,8 @@ function modelCard(model) {
   if (model.policy.error) title.append(el("span", "bad", model.policy.error));
   if (model.job) title.append(el("span", "soft", `job ${model.job.state}`));
   const heads = ["version", "role", "weight", "answers", "accuracy", "from", "condition", "published"];
-  return el("div", "card", title, table(heads, versionRows(model)), rolloutLine(model), alertTable(model));
+  return el("div", "card", title, table(heads, versionRows(model)), rolloutLine(model), experimentLine(model),
+    alertTable(model));
 }
 
 function show({ models, jobs, entries }) {

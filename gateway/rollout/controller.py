@@ -81,6 +81,7 @@ class _Model:
     present: Present | None = None
     read: float = float("-inf")
     noted: float = float("-inf")
+    said: str = ""
     shown: set[tuple[str, str]] = field(default_factory=set)
     clock: StepClock = field(default_factory=StepClock)
     woken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -310,8 +311,11 @@ class RolloutController:
             known.woken.clear()
             try:
                 delay = await self.reconcile(model, only_traffic)
+                known.said = ""
             except (InvalidConfig, NotAllowed) as error:
-                _logger.info("rollout of %s: %s", model, error)
+                if known.said != str(error):  # it is tried again and again, and told once
+                    _logger.info("rollout of %s: %s", model, error)
+                known.said = str(error)
                 delay = RETRY_SECONDS
             except Exception:  # one model's trouble must not end the care for it, nor for the others
                 _logger.exception("rollout of %s", model)

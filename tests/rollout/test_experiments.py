@@ -11,7 +11,7 @@ import pytest
 from gateway.documents.experiment import Experiment, Metric, Phase, Terms, experiment_name
 from gateway.documents.rollout import Phase as RolloutPhase
 from gateway.documents.route import with_shadow
-from gateway.documents.store import condition_name, route_name
+from gateway.documents.store import condition_name, rollout_name, route_name
 from gateway.errors import InvalidConfig, NotAllowed, RouteRefused, VersionNotFound
 from gateway.journal.record import Feedback
 from gateway.names import Reason, Role, VersionId
@@ -447,3 +447,27 @@ async def test_the_loop_runs_until_it_is_stopped(lab: Lab) -> None:
     stop.set()
     await task
     assert lab.world.route.challengers == frozenset()
+
+
+async def test_a_version_that_would_start_by_itself_waits_and_the_log_says_so_once(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its rollout starts when the experiment is over."""
+    caplog.set_level("INFO", "gateway.rollout.controller")
+    world = lab.world
+    await world.set_policy(start="auto")
+    await lab.start({2: 20.0})
+    stop = asyncio.Event()
+    running = asyncio.create_task(world.controller.run(stop))
+    await world.until(lambda: bool(caplog.records))
+    for _ in range(5):  # a document that changes makes it look again
+        await world.set_policy(start="auto")
+        for _ in range(50):
+            await asyncio.sleep(0)
+    told = [record.message for record in caplog.records if "gateway experiment stop" in record.message]
+    assert len(told) == 1, told
+    await lab.experiments.stop(MODEL, "enough", "ada")
+    await world.until(lambda: rollout_name(MODEL) in world.config.documents)
+    assert world.rollout.version == 3
+    stop.set()
+    await running

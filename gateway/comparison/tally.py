@@ -30,7 +30,7 @@ class Row(NamedTuple):
     """One row. own: what the version says; other: what was answered by whom it is compared with; None: not known.
 
     label: None while it is not known. own_log_loss, other_log_loss: of the row, see `log_loss`. parts: names of the
-    parts of the traffic that the row belongs to.
+    parts of the traffic that the row belongs to. is_paired: False leaves the other's answer in the agreement alone.
     """
 
     own: Any
@@ -39,6 +39,7 @@ class Row(NamedTuple):
     own_log_loss: float | None = None
     other_log_loss: float | None = None
     parts: Sequence[str] = ()
+    is_paired: bool = True
 
 
 class Paired(Struct, frozen=True):
@@ -115,7 +116,7 @@ class Tally:
             return
         self._labelled += 1
         loss = self._own.add(label, own, row.own_log_loss)
-        if other is None:
+        if other is None or not row.is_paired:
             return
         other_loss = self._other.add(label, other, row.other_log_loss)
         self._all.add(loss, other_loss)

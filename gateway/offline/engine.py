@@ -35,7 +35,7 @@ class Runs(Protocol):
     """What scoring and replays need of an engine."""
 
     async def run(self, tables: Sequence[Tensors]) -> list[Run]:
-        """Run each, in order. A table that fails has the outcome ERROR or DEADLINE. Raises ExecutionError: it is gone."""
+        """Run each, in order; one that fails has the outcome ERROR or DEADLINE. Raises ExecutionError: it is gone."""
 
 
 Start = Callable[[Manifest, Path], AbstractAsyncContextManager[Runs]]

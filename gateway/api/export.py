@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from gateway.errors import NotAllowed
+from gateway.execution.tensors import BY_NAME
 from gateway.journal.journal import START, TrafficJournal
 from gateway.journal.record import Entry, Feedback, Prediction, TrafficRecord
 from gateway.names import ModelName
@@ -140,14 +141,20 @@ def _row_of(name: str, value: Any, row: int, rows: int, manifest: Manifest | Non
     return value[row] if is_by_row and isinstance(value, (list, tuple)) and len(value) == rows else value
 
 
-async def write_parquet(lines: AsyncIterator[Line], out: Path) -> None:
-    """Write lines to a Parquet file; inputs, outputs and labels as JSON text. Needs the extra `analytics`."""
+async def write_parquet(lines: AsyncIterator[Line], out: Path, manifests: Sequence[Manifest] = ()) -> None:
+    """Write lines to a Parquet file. Needs the extra `analytics`.
+
+    manifests: the versions of the one model that the lines are of: its features become columns of their own types in
+    the struct `inputs`. Otherwise inputs are JSON text, as outputs are. A label is text: `1`, `yes`.
+    """
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
         raise NotAllowed("--format parquet needs pyarrow: pip install 'gateway[analytics]'") from error
     text, number, whole = pa.string(), pa.float64(), pa.int64()
+    types = {"O": text, "b": pa.bool_(), "i": whole, "u": whole, "f": number}
+    kinds = feature_kinds(manifests)
     schema = pa.schema(
         [
             *((name, text) for name in ("kind", "id")),
@@ -159,24 +166,59 @@ async def write_parquet(lines: AsyncIterator[Line], out: Path) -> None:
             ("time", pa.timestamp("us", tz="UTC")),
             ("outcome", text),
             ("latency_ms", number),
-            *((name, text) for name in ("inputs", "outputs", "label")),
+            ("inputs", pa.struct([(name, types[kind]) for name, kind in kinds.items()]) if kinds else text),
+            *((name, text) for name in ("outputs", "label")),
             ("value", number),
+            ("flags", pa.list_(text)),
+            *((name, text) for name in ("inputs_digest", "error")),
         ]
     )
     with pq.ParquetWriter(out, schema) as writer:
         page: list[Line] = []
         async for line in lines:
-            page.append(_flat(line))
+            page.append(_flat(line, kinds))
             if len(page) == _PAGE:
                 writer.write_table(pa.Table.from_pylist(page, schema))
                 page = []
         writer.write_table(pa.Table.from_pylist(page, schema))
 
 
-def _flat(line: Line) -> Line:
-    """A line with nested values as JSON text and the time in microseconds."""
-    flat = {**line, "time": int(line["time"] * 1e6)}
-    for name in ("inputs", "outputs", "label"):
-        if flat.get(name) is not None:
-            flat[name] = msgspec.json.encode(flat[name]).decode()
+def feature_kinds(manifests: Sequence[Manifest]) -> dict[str, str]:
+    """Every feature of these versions with its numpy kind; text (`O`) where they do not agree on numbers or texts."""
+    kinds: dict[str, str] = {}
+    for manifest in manifests:
+        tensors = {tensor.name: tensor for tensor in manifest.inputs}
+        for feature in manifest.features:
+            kind = BY_NAME[tensors[feature.input].datatype].numpy.kind
+            before = kinds.setdefault(feature.name, kind)
+            if before != kind:
+                kinds[feature.name] = "f" if {before, kind} <= {"i", "u", "f"} else "O"
+    return kinds
+
+
+def _flat(line: Line, kinds: Mapping[str, str]) -> Line:
+    """A line with the time in microseconds, and what is nested and no struct as JSON text."""
+    flat = {**line, "time": int(line["time"] * 1e6), "label": _text(line.get("label"))}
+    inputs = line.get("inputs")
+    if kinds:
+        values = inputs if isinstance(inputs, dict) else {}
+        flat["inputs"] = {name: _typed(values.get(name), kind) for name, kind in kinds.items()} if values else None
+    elif inputs is not None:
+        flat["inputs"] = _json(inputs)
+    if line.get("outputs") is not None:
+        flat["outputs"] = _json(line["outputs"])
     return flat
+
+
+def _typed(value: Any, kind: str) -> Any:
+    if value is None:
+        return None
+    return _text(value) if kind == "O" else float(value) if kind == "f" else value
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else _json(value)
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

@@ -39,7 +39,10 @@ def export(
     data: DataHere = DEFAULT_DATA,
     as_json: Annotated[bool, typer.Option("--json", help="the same as --format jsonl")] = False,
 ) -> None:
-    """Write records, one for each row of each prediction, oldest first."""
+    """Write records, one for each row of each prediction, oldest first.
+
+    In Parquet with --model the inputs are a struct of the model's features in their own types.
+    """
     import asyncio
 
     if form not in ("jsonl", "parquet") or (form == "parquet" and as_json):
@@ -87,6 +90,7 @@ async def _export(
     stores: Stores, form: str, model: str | None, since_ns: int | None, joined: bool, out: Path | None
 ) -> None:
     from gateway.api.export import Labels, Lines, write_parquet
+    from gateway.names import ModelName
 
     lines = Lines(stores.registry)
     labels = await Labels.read(stores.traffic) if joined else None
@@ -94,7 +98,8 @@ async def _export(
     records = (line async for page in _pages(stores, start) for line in await lines.of(page, model, since_ns, labels))
     if form == "parquet":
         assert out is not None
-        await write_parquet(records, out)
+        manifests = await stores.registry.versions(ModelName(model)) if model is not None else ()
+        await write_parquet(records, out, manifests)
         return
     file = out.open("w", encoding="utf-8") if out is not None else sys.stdout
     try:

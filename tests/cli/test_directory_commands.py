@@ -158,6 +158,11 @@ def test_export_to_parquet(command: Command, journal: Path, tmp_path: Path) -> N
     table = pq.read_table(out)
     assert table.column("id").to_pylist() == ["p1", "p1", "p2", "p2"]
     assert table.column("label").to_pylist() == [None, "1", "1", None]
+    assert table.column("inputs").to_pylist()[0] == '{"a":1.0,"b":2.0}'
+    assert command(*words, "--model", "m", "--out", str(out)).code == 0
+    inputs = pq.read_table(out).column("inputs")
+    assert inputs.to_pylist() == [{"a": 1.0, "b": 2.0}, {"a": 3.0, "b": 4.0}]
+    assert str(inputs.type) == "struct<a: double, b: double>"
 
 
 def test_a_journal_that_is_not_there_is_said_and_not_made(command: Command, tmp_path: Path) -> None:

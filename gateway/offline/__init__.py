@@ -1,0 +1,1 @@
+"""Runs versions over files and over the journal, beside a running gateway or without one: `score` and `replay`."""

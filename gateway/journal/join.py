@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -60,8 +60,8 @@ class WaitingPrediction(Struct, frozen=True, array_like=True):
 
     @property
     def answer(self) -> Answer | None:
-        """The answer that the client got; None while only shadows' answers are known."""
-        return next((answer for answer in self.answers if answer[1] != Role.SHADOW), None)
+        """The answer that the client got, which is the first one; None while only shadows' answers are known."""
+        return self.answers[0] if self.answers and self.answers[0][1] != Role.SHADOW else None
 
 
 class LabelledRow(Struct, frozen=True, array_like=True):
@@ -171,17 +171,28 @@ def join(
     ordinals: how many rows of each model were labelled before the block; a model that is not named has none.
     The outcome depends only on the order of the entries, not on how they are cut into blocks.
     """
-    fold = _Fold(known, early, read_prediction, wait_ns, ordinals)
+    joining = Joining(known, early, read_prediction, wait_ns, lambda model: ordinals.get(model, 0))
     for entry in entries:
-        if isinstance(entry.record, Feedback):
-            fold.feedback(entry.record, entry.time_ns)
-        else:
-            fold.prediction(entry.record, entry.time_ns)
-    return fold.joined()
+        joining.take(entry)
+    return joining.joined()
 
 
-class _Fold:
-    """The block's working state; starts from values, ends as a value."""
+class Step(NamedTuple):
+    """What one entry came to. outcomes: (model, outcome) of each feedback item, see `Joined.counts`."""
+
+    labelled: Sequence[LabelledRow]
+    pairs: Sequence[Pair]
+    outcomes: Sequence[tuple[str, str]]
+
+
+_NOTHING = Step((), (), ())
+
+
+class Joining:
+    """`join` one entry at a time: the block's working state; starts from values, ends as a value.
+
+    ordinal_of: how many rows of a model were labelled before the block; asked once for each model.
+    """
 
     def __init__(
         self,
@@ -189,24 +200,40 @@ class _Fold:
         early: Mapping[str, Sequence[Early]],
         read_prediction: ReadPrediction,
         wait_ns: Callable[[str], int],
-        ordinals: Mapping[str, int],
+        ordinal_of: Callable[[str], int],
     ) -> None:
         self._known = known
         self._early_before = early
         self._read_prediction = read_prediction
         self._wait_ns = wait_ns
-        self._ordinals = dict(ordinals)
+        self._ordinal_of = ordinal_of
+        self._ordinals: dict[str, int] = {}
         self._waiting: dict[str, WaitingPrediction] = {}
         self._early: dict[str, tuple[Early, ...]] = {}
         self._labelled: list[LabelledRow] = []
         self._pairs: list[Pair] = []
-        self._counts: Counter[tuple[str, str]] = Counter()
+        self._outcomes: list[tuple[str, str]] = []
 
-    def prediction(self, record: Prediction, time_ns: int) -> None:
+    def take(self, entry: Entry[TrafficRecord]) -> Step:
+        """Fold the next entry."""
+        labelled, pairs, outcomes = len(self._labelled), len(self._pairs), len(self._outcomes)
+        if isinstance(entry.record, Feedback):
+            self._feedback(entry.record, entry.time_ns)
+        else:
+            self._prediction(entry.record, entry.time_ns)
+        if len(self._outcomes) == outcomes and len(self._pairs) == pairs:
+            return _NOTHING
+        return Step(self._labelled[labelled:], self._pairs[pairs:], self._outcomes[outcomes:])
+
+    def find(self, id_: str) -> WaitingPrediction | None:
+        """What is known of an id now."""
+        return self._waiting.get(id_) or self._known.get(id_)
+
+    def _prediction(self, record: Prediction, time_ns: int) -> None:
         """Add an answer to what is known of its id, and apply labels that were there first."""
         if record.outcome != Outcome.OK:
             return
-        before = self._find(record.id)
+        before = self.find(record.id)
         if record.role != Role.SHADOW and (
             "duplicate_id" in record.flags or (before is not None and before.answer is not None)
         ):
@@ -223,14 +250,14 @@ class _Fold:
         self._change(after if before is None else msgspec.structs.replace(after, duplicate=before.duplicate))
         self._apply_early(record.id)
 
-    def feedback(self, record: Feedback, time_ns: int) -> None:
+    def _feedback(self, record: Feedback, time_ns: int) -> None:
         """Join a label to its row, or keep it for later."""
         item: Early = (record.row, time_ns, record.label, record.value)
-        waiting = self._find(record.id)
+        waiting = self.find(record.id)
         if waiting is not None and (waiting.duplicate or waiting.answer is not None):
             self._apply(waiting, item)
         elif record.label is None:
-            self._counts["", "no_label"] += 1
+            self._outcomes.append(("", "no_label"))
         else:
             self._keep_early(record.id, item)
 
@@ -241,11 +268,8 @@ class _Fold:
             self._early,
             tuple(self._labelled),
             tuple(self._pairs),
-            dict(self._counts),
+            dict(Counter(self._outcomes)),
         )
-
-    def _find(self, id_: str) -> WaitingPrediction | None:
-        return self._waiting.get(id_) or self._known.get(id_)
 
     def _change(self, waiting: WaitingPrediction) -> None:
         if waiting.id not in self._waiting:  # its labels are ours to change from now on
@@ -277,14 +301,14 @@ class _Fold:
     def _keep_early(self, id_: str, item: Early) -> None:
         items = self._early.get(id_, tuple(self._early_before.get(id_, ())))
         if any(kept[0] == item[0] for kept in items):
-            self._counts["", "duplicate"] += 1
+            self._outcomes.append(("", "duplicate"))
             return
         self._early[id_] = (*items, item)
-        self._counts["", "unknown"] += 1
+        self._outcomes.append(("", "unknown"))
 
     def _apply(self, waiting: WaitingPrediction, item: Early) -> None:
         outcome = self._outcome(waiting, item)
-        self._counts[waiting.model, outcome] += 1
+        self._outcomes.append((waiting.model, outcome))
         if outcome == "joined":
             self._change(waiting)
             self._label(self._waiting[waiting.id], item)
@@ -307,7 +331,7 @@ class _Fold:
         waiting.labels[row] = label
         answer = waiting.answer
         assert answer is not None  # a label is applied only where an answer is known
-        ordinal = self._ordinals[waiting.model] = self._ordinals.get(waiting.model, 0) + 1
+        ordinal = self._next_ordinal(waiting.model)
         version, role, reason, predictions, probabilities = answer
         self._labelled.append(
             LabelledRow(
@@ -333,6 +357,11 @@ class _Fold:
             for challenger in waiting.answers:
                 if challenger is not champion:
                     self._pair(waiting, champion, challenger, row, label, labelled_ns)
+
+    def _next_ordinal(self, model: str) -> int:
+        before = self._ordinals[model] if model in self._ordinals else self._ordinal_of(model)
+        self._ordinals[model] = before + 1
+        return before + 1
 
     def _pair(
         self, waiting: WaitingPrediction, champion: Answer, challenger: Answer, row: int, label: Any, labelled_ns: int

@@ -13,7 +13,8 @@ What counts as what:
   shadows' answers.
 - A second answer under an id, or an answer flagged `duplicate_id`, makes the id ambiguous: no label joins it from
   then on.
-- The first label of an (id, row) wins. Labels that come before their prediction wait for it.
+- The first label of an (id, row) wins. Labels that come before their prediction wait for it: the newest 100,000 of
+  all models, 1,000 rows of one id. Others stay unknown.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ Answer: TypeAlias = tuple[int, str, str, Any, Any]
 
 ReadPrediction: TypeAlias = Callable[[Prediction], tuple[list[Any], list[Any] | None]]
 """The prediction of each row and its probabilities, by the manifest of the version that answered. Never raises."""
+
+_BACKLOG_ITEMS = 100_000
+_BACKLOG_STRIDE = 200
+_ROWS_OF_UNKNOWN = 1000
+"""So many rows of one unknown id wait at most: a request seldom has more, and each one kept is compared with all."""
 
 _NOT_COMPARED = frozenset({Reason.PINNED, Reason.FALLBACK_VALUE, Reason.FALLBACK_VERSION})
 
@@ -104,6 +110,34 @@ class Pair(Struct, frozen=True, array_like=True):
     challenger_prediction: Any
 
 
+class Backlog(Struct):
+    """When the newest feedback came that waits for its prediction: the time of every 200th item.
+
+    What is older than the newest 100,000 or so waits no more, so a flood of unknown ids fills neither memory nor
+    disk. Decided by the journal alone: every fold of it forgets the same.
+    """
+
+    items: int = 0
+    times: list[int] = []
+
+    def add(self, time_ns: int) -> None:
+        """One more item waits."""
+        if self.items % _BACKLOG_STRIDE == 0:
+            self.times.append(time_ns)
+            if len(self.times) > _BACKLOG_ITEMS // _BACKLOG_STRIDE:
+                del self.times[0]
+        self.items += 1
+
+    @property
+    def floor_ns(self) -> int:
+        """Items older than this are forgotten."""
+        return self.times[0] if self.items > _BACKLOG_ITEMS else 0
+
+    def copy(self) -> Backlog:
+        """The same; the copy can be added to alone."""
+        return Backlog(self.items, list(self.times))
+
+
 class Joined(Struct, frozen=True):
     """What a block of entries came to.
 
@@ -148,8 +182,9 @@ class JoinIndex(Protocol):
     async def count(self, model: str) -> int:
         """How many rows of the model were labelled so far (the ordinal of the newest)."""
 
-    async def trim(self, waiting_before_ns: int, labelled_before_ns: int) -> int:
-        """Forget predictions that waited too long and old labelled rows; returns how many waited in vain."""
+    async def trim(self, waiting_before_ns: int, labelled_before_ns: int, early_before_ns: int = 0) -> int:
+        """Forget predictions (and feedback) that waited too long and old labelled rows; returns how many predictions
+        waited in vain. early_before_ns: forget feedback without a prediction that is older than this too."""
 
 
 def ids_of(entries: Iterable[Entry[TrafficRecord]]) -> list[str]:
@@ -164,14 +199,18 @@ def join(
     read_prediction: ReadPrediction,
     wait_ns: Callable[[str], int],
     ordinals: Mapping[str, int],
+    backlog: Backlog | None = None,
 ) -> Joined:
     """Fold a block of entries, in journal order.
 
     known, early: what the index holds of the ids in the block. wait_ns: how long a model waits for a label.
     ordinals: how many rows of each model were labelled before the block; a model that is not named has none.
+    backlog: the feedback that waits; added to.
     The outcome depends only on the order of the entries, not on how they are cut into blocks.
     """
-    joining = Joining(known, early, read_prediction, wait_ns, lambda model: ordinals.get(model, 0))
+    joining = Joining(
+        known, early, read_prediction, wait_ns, lambda model: ordinals.get(model, 0), backlog or Backlog()
+    )
     for entry in entries:
         joining.take(entry)
     return joining.joined()
@@ -201,12 +240,14 @@ class Joining:
         read_prediction: ReadPrediction,
         wait_ns: Callable[[str], int],
         ordinal_of: Callable[[str], int],
+        backlog: Backlog,
     ) -> None:
         self._known = known
         self._early_before = early
         self._read_prediction = read_prediction
         self._wait_ns = wait_ns
         self._ordinal_of = ordinal_of
+        self._backlog = backlog
         self._ordinals: dict[str, int] = {}
         self._waiting: dict[str, WaitingPrediction] = {}
         self._early: dict[str, tuple[Early, ...]] = {}
@@ -292,19 +333,27 @@ class Joining:
                 self._pair(before, champion, answer, row, label, time_ns)
 
     def _apply_early(self, id_: str) -> None:
-        items = self._early.get(id_, tuple(self._early_before.get(id_, ())))
+        items = self._kept_early(id_)
         if items:
             self._early[id_] = ()
         for item in items:
             self._apply(self._waiting[id_], item)
 
     def _keep_early(self, id_: str, item: Early) -> None:
-        items = self._early.get(id_, tuple(self._early_before.get(id_, ())))
+        items = self._kept_early(id_)
         if any(kept[0] == item[0] for kept in items):
             self._outcomes.append(("", "duplicate"))
             return
-        self._early[id_] = (*items, item)
         self._outcomes.append(("", "unknown"))
+        if len(items) < _ROWS_OF_UNKNOWN:
+            self._backlog.add(item[1])
+            self._early[id_] = (*items, item)
+
+    def _kept_early(self, id_: str) -> tuple[Early, ...]:
+        """What waits under an id, less what was forgotten: the index forgets it later than this."""
+        items = self._early[id_] if id_ in self._early else self._early_before.get(id_, ())
+        floor_ns = self._backlog.floor_ns
+        return tuple(item for item in items if item[1] >= floor_ns)
 
     def _apply(self, waiting: WaitingPrediction, item: Early) -> None:
         outcome = self._outcome(waiting, item)

@@ -15,6 +15,7 @@ import msgspec
 from gateway.documents.policy import Policy
 from gateway.journal.join import Early, Joined, Joining, LabelledRow, Pair, Step, WaitingPrediction
 from gateway.journal.record import Alert, Entry, Feedback, Prediction, TrafficRecord
+from gateway.monitor.sampling import EVERYTHING, is_sampled
 from gateway.monitor.state import MonitorState
 from gateway.monitor.version import Version, answers
 from gateway.monitor.watch import Label, Watch
@@ -26,13 +27,14 @@ class Context:
     """What the shell looked up for a block.
 
     policies: by model (absent: the defaults). versions: by model and number. waiting, early: what the index knows of
-    the block's ids.
+    the block's ids. rate: the share of predictions that the detectors see (`sampling`).
     """
 
     policies: Mapping[str, Policy] = field(default_factory=dict)
     versions: Mapping[str, Mapping[int, Version]] = field(default_factory=dict)
     waiting: Mapping[str, WaitingPrediction] = field(default_factory=dict)
     early: Mapping[str, Sequence[Early]] = field(default_factory=dict)
+    rate: float = EVERYTHING
 
     def policy(self, model: str) -> Policy:
         """The model's policy."""
@@ -65,7 +67,8 @@ class _Block:
         self._context = context
         self._watches: dict[str, Watch] = {}
         self._policies: dict[str, Policy] = {}
-        self._joining = Joining(context.waiting, context.early, self._read, self._wait_ns, self._ordinal)
+        self._backlog = state.early.copy()
+        self._joining = Joining(context.waiting, context.early, self._read, self._wait_ns, self._ordinal, self._backlog)
         self._alerts: list[Alert] = []
 
     def take(self, entry: Entry[TrafficRecord]) -> None:
@@ -75,7 +78,8 @@ class _Block:
         if isinstance(record, Prediction) and watch is not None:
             contract = self._context.versions.get(record.model, {}).get(record.contract)
             names = [feature.name for feature in contract.manifest.features] if contract is not None else []
-            watch.answer(Entry(record, entry.time_ns, entry.place), names)
+            is_in = is_sampled(record.id, self._context.rate)
+            watch.answer(Entry(record, entry.time_ns, entry.place), names, is_sampled=is_in)
         joined = self._joining.take(entry)
         if watch is not None:
             self._labels(watch, joined, entry)
@@ -94,7 +98,7 @@ class _Block:
             if not model:
                 unknown[outcome] += count
         return Folded(
-            msgspec.structs.replace(self._state, models=models, unknown=dict(unknown)),
+            msgspec.structs.replace(self._state, models=models, unknown=dict(unknown), early=self._backlog),
             tuple(self._alerts),
             joined,
             frozenset(ModelName(model) for model in self._watches),
@@ -124,11 +128,12 @@ class _Block:
                 watch.count(outcome)
         for row in joined.labelled:
             watch.joined(row)
-            watch.label(_answer_label(row, entry))
+            if is_sampled(row.id, self._context.rate):
+                watch.label(_answer_label(row, entry))
             if row.value is not None:
                 watch.value(row.version, row.role, row.value)
         for pair in joined.pairs:
-            if pair.challenger_role == Role.SHADOW:
+            if pair.challenger_role == Role.SHADOW and is_sampled(pair.id, self._context.rate):
                 watch.label(_shadow_label(pair, self._joining.find(pair.id), entry))
 
     def _value(self, watch: Watch, record: Feedback) -> None:

@@ -149,6 +149,7 @@ class MonitorLoop:
         await self._versions.of(remembered(state))
         self._pace = Pace(rate=rate_of(state.terms), since=self._clock.monotonic())
         metrics.monitor_sampling.set(self._pace.rate)
+        self._touched |= {ModelName(model) for model in state.models}  # the last summary may be older than the commit
         self._offset, self._state = offset, state
         return state
 

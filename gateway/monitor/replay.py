@@ -22,15 +22,14 @@ from gateway.documents.alert import Monitoring
 from gateway.documents.policy import Policy
 from gateway.documents.store import ConfigStore
 from gateway.journal.join import JoinIndex, ids_of
-from gateway.journal.journal import START, ControlJournal, TrafficJournal
-from gateway.journal.merge import decode_offset
+from gateway.journal.journal import START, Batch, ControlJournal, Offset, TrafficJournal
 from gateway.journal.record import Alert, Entry, TrafficRecord
 from gateway.monitor.fold import Context, Folded, fold
 from gateway.monitor.lookup import Policies, Versions, versions_of
 from gateway.monitor.sampling import EVERYTHING
 from gateway.monitor.state import MonitorState, read_state
 from gateway.monitor.summary import summarise
-from gateway.monitor.terms import Schedule, Term, policies_of, rate_of, read_text
+from gateway.monitor.terms import Schedule, Term, is_past, policies_of, rate_of, read_text
 from gateway.names import ModelName
 from gateway.registry.registry import Registry
 
@@ -133,7 +132,7 @@ async def replay(
     """
     place, body = await stores.joins.checkpoint()
     recorded = await _recorded(stores.control)
-    folder = _Refold(stores, scratch, cache, read_state(body).terms, decode_offset(place))
+    folder = _Refold(stores, scratch, cache, read_state(body).terms, place)
     await folder.run(_EVER if until_ns is None else until_ns)
     period = (since_ns or 0) / 1e9, (_EVER if until_ns is None else until_ns) / 1e9
     alerts = compare(folder.fired, recorded, folder.start_ns / 1e9)
@@ -183,13 +182,13 @@ def compare(fired: Iterable[Fired], recorded: Mapping[str, tuple[float, Alert]],
 
 @dataclass
 class _Refold:
-    """Folds the whole journal. checkpoint: how far the monitor came, by spool."""
+    """Folds the whole journal. checkpoint: how far the monitor came."""
 
     stores: Ports
     scratch: JoinIndex
     cache: Path
     terms: Sequence[Term]
-    checkpoint: Mapping[tuple[str, int], int]
+    checkpoint: Offset
     fired: list[Fired] = field(default_factory=list)
     entries: int = 0
     start_ns: int = 0
@@ -202,17 +201,44 @@ class _Refold:
         self._stored = Policies(self.stores.config)
         self._schedule = Schedule(self.terms)
         self._policies: dict[str, Policy] = {}
+        self._is_coming = False
 
     async def run(self, until_ns: int) -> None:
         """Fold what is kept, up to a moment; gives way to other tasks after each piece."""
         offset = START
-        while entries := (batch := await self.stores.traffic.read(offset, _PAGE)).entries:
+        while (batch := await self._read(offset)).entries:
             offset = batch.offset
-            self.start_ns = self.start_ns or entries[0].time_ns
-            wanted = [entry for entry in entries if entry.time_ns <= until_ns]
-            await self._fold_all(wanted)
-            if len(wanted) < len(entries):
+            self.start_ns = self.start_ns or batch.entries[0].time_ns
+            wanted = [entry for entry in batch.entries if entry.time_ns <= until_ns]
+            if wanted:
+                await self._fold(wanted)
+            if len(wanted) < len(batch.entries):
                 break
+            await asyncio.sleep(0)
+
+    async def _read(self, offset: Offset) -> Batch[TrafficRecord]:
+        """The next piece: on one set of terms, and not across the monitor's checkpoint."""
+        limit = _PAGE
+        while True:
+            batch = await self.stores.traffic.read(offset, limit)
+            stop = self._next_stop()
+            if not batch.entries or stop is None or not is_past(batch.offset, stop):
+                return batch
+            if limit > 1:
+                limit //= 2
+            else:
+                limit = _PAGE
+                self._pass_stop()
+
+    def _next_stop(self) -> Offset | None:
+        coming = self._schedule.next_offset
+        return self.checkpoint if coming is None and not self._is_coming else coming
+
+    def _pass_stop(self) -> None:
+        if self._schedule.next_offset is not None:
+            self._schedule.pass_next()
+        else:
+            self._is_coming = True
 
     def summaries(self, model: str | None) -> tuple[Monitoring, ...]:
         """What the monitor's documents say at the end, but for the moment of writing and the lag."""
@@ -233,22 +259,7 @@ class _Refold:
         )
         return tuple(replace(one, sampled=rate < EVERYTHING, sampling_rate=rate) for one in documents)
 
-    async def _fold_all(self, entries: Sequence[Entry[TrafficRecord]]) -> None:
-        """In pieces that end where a term begins, and where the monitor's checkpoint is."""
-        folded = next((place for place, entry in enumerate(entries) if self._is_coming(entry)), len(entries))
-        start = 0
-        while start < len(entries):
-            end = folded if start < folded else len(entries)
-            end = start + self._schedule.before_next(entries[start:end])
-            await self._fold(entries[start:end], is_coming=start >= folded)
-            start = end
-            await asyncio.sleep(0)
-
-    def _is_coming(self, entry: Entry[TrafficRecord]) -> bool:
-        gateway, epoch, sequence = entry.place
-        return sequence > self.checkpoint.get((gateway, epoch), 0)
-
-    async def _fold(self, entries: Sequence[Entry[TrafficRecord]], *, is_coming: bool) -> None:
+    async def _fold(self, entries: Sequence[Entry[TrafficRecord]]) -> None:
         ids = ids_of(entries)
         waiting, early = await self.scratch.find(ids), await self.scratch.find_feedback(ids)
         wanted = versions_of(entries, waiting.values())
@@ -261,7 +272,7 @@ class _Refold:
         await self.scratch.commit(START, b"", joined.waiting, joined.early, joined.labelled)
         self.state = folded.state
         self.entries += len(entries)
-        self.fired += _fired(folded, entries[-1].time_ns / 1e9, is_coming)
+        self.fired += _fired(folded, entries[-1].time_ns / 1e9, self._is_coming)
 
     async def _in_force(self, models: Iterable[ModelName]) -> dict[str, Policy]:
         """The policies of these models at this place of the journal, and how each is known."""

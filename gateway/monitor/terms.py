@@ -16,7 +16,6 @@ from msgspec import Struct
 from gateway.documents.policy import Policy, read_policy
 from gateway.journal.journal import START, Offset
 from gateway.journal.merge import decode_offset
-from gateway.journal.record import Entry, TrafficRecord
 from gateway.monitor.sampling import EVERYTHING
 
 KEPT: Final = 20
@@ -84,8 +83,14 @@ def _newest(terms: Sequence[Term]) -> tuple[Term, ...]:
     return tuple(reversed(kept))
 
 
+def is_past(offset: Offset, stop: Offset) -> bool:
+    """True when something before `offset` is not before `stop`."""
+    upto = decode_offset(stop)
+    return any(sequence > upto.get(spool, 0) for spool, sequence in decode_offset(offset).items())
+
+
 class Schedule:
-    """Walks through a journal with its terms: which are in force, and where the next ones begin."""
+    """The terms along a journal: those in force, and where the next one begins."""
 
     def __init__(self, terms: Iterable[Term]) -> None:
         self._coming = list(terms)
@@ -96,22 +101,11 @@ class Schedule:
         """The terms passed so far."""
         return self._passed
 
-    def before_next(self, entries: Sequence[Entry[TrafficRecord]]) -> int:
-        """How many of these entries, the next of the journal, come before the next term; all when it is further away.
+    @property
+    def next_offset(self) -> Offset | None:
+        """Where the next term begins; None when all are in force."""
+        return Offset(self._coming[0].offset) if self._coming else None
 
-        Passes every term that begins right here; only 0 entries give 0.
-        """
-        while self._coming:
-            upto = decode_offset(Offset(self._coming[0].offset))
-            inside = next((place for place, entry in enumerate(entries) if _is_behind(entry, upto)), len(entries))
-            if inside:
-                return inside
-            if not entries:
-                break
-            self._passed.append(self._coming.pop(0))
-        return len(entries)
-
-
-def _is_behind(entry: Entry[TrafficRecord], upto: Mapping[tuple[str, int], int]) -> bool:
-    gateway, epoch, sequence = entry.place
-    return sequence > upto.get((gateway, epoch), 0)
+    def pass_next(self) -> None:
+        """The next term is in force from here on."""
+        self._passed.append(self._coming.pop(0))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from gateway.documents.policy import Labels, MonitoringPolicy, Policy
 from gateway.journal.journal import START
 from gateway.journal.merge import encode_offset
-from gateway.monitor.terms import KEPT, Schedule, Term, noted, policies_of, rate_of
-from tests.monitor.stream import MODEL, answered, placed
+from gateway.monitor.terms import KEPT, Schedule, Term, is_past, noted, policies_of, rate_of
+from tests.monitor.stream import MODEL
 
 
 def policy(every: int) -> Policy:
@@ -55,21 +55,21 @@ def test_old_terms_are_forgotten_by_subject() -> None:
     assert MODEL in policies_of(terms)
 
 
-def test_the_schedule_cuts_exactly_where_a_term_begins() -> None:
-    entries = placed(answered(number, [1.0, 2.0, 3.0]) for number in range(10))
+def test_the_schedule_gives_the_terms_one_after_the_other() -> None:
     schedule = Schedule(noted_at(noted_at(noted_at((), 0, 1000), 4, 5000), 6, 5000, rate=0.5))
-    sizes, rates, limits = [], [], []
-    while entries:
-        size = schedule.before_next(entries)
-        sizes.append(size)
-        rates.append(rate_of(schedule.in_force))
-        limits.append(policies_of(schedule.in_force)[MODEL].monitoring.false_alarm_every_events)
-        entries = entries[size:]
-    assert (sizes, rates, limits) == ([4, 2, 4], [1.0, 1.0, 0.5], [1000, 5000, 5000])
+    found = []
+    while (offset := schedule.next_offset) is not None:
+        schedule.pass_next()
+        newest = policies_of(schedule.in_force)[MODEL].monitoring.false_alarm_every_events
+        found.append((bytes(offset), newest, rate_of(schedule.in_force)))
+    assert found == [(START, 1000, 1.0), (behind(4), 5000, 1.0), (behind(6), 5000, 0.5)]
 
 
-def test_a_term_whose_records_were_trimmed_is_in_force_at_once() -> None:
-    entries = placed(answered(number, [1.0, 2.0, 3.0]) for number in range(10))[6:]
-    schedule = Schedule(noted_at(noted_at((), 0, 1000), 4, 5000))
-    assert schedule.before_next(entries) == 4
-    assert policies_of(schedule.in_force)[MODEL].monitoring.false_alarm_every_events == 5000
+def test_an_offset_is_past_a_stop_when_any_spool_is() -> None:
+    stop = encode_offset({("g", 1): 4, ("g", 2): 9})
+    assert not is_past(encode_offset({("g", 1): 4}), stop)
+    assert not is_past(stop, stop)
+    assert is_past(encode_offset({("g", 1): 5, ("g", 2): 1}), stop)
+    assert is_past(encode_offset({("h", 1): 1}), stop)
+    assert is_past(stop, START)
+    assert not is_past(START, START)

@@ -83,6 +83,9 @@ journal_damaged = Counter("gateway_journal_damaged_total", "Damaged records skip
 journal_lag = Gauge(
     "gateway_journal_lag_seconds", "How far a reader is behind", ("reader",), multiprocess_mode="mostrecent"
 )
+monitor_sampling = Gauge(
+    "gateway_monitor_sampling_ratio", "Share of predictions that the detectors see", multiprocess_mode="mostrecent"
+)
 labels = Counter("gateway_labels_total", "Feedback by how it was joined", ("model", "outcome"))
 accuracy = Gauge(
     "gateway_live_accuracy_ratio", "Rolling accuracy on joined labels", _ONE, multiprocess_mode="mostrecent"

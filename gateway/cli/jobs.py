@@ -1,4 +1,4 @@
-"""`gateway alerts`, `jobs`, `feedback`: what happened, and what people do about it."""
+"""`gateway jobs`, `feedback`: what was trained, and the truth that it is trained on."""
 
 from __future__ import annotations
 
@@ -27,78 +27,8 @@ from gateway.cli.remote import (
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    app.command()(alerts)
     app.command()(jobs)
     app.command()(feedback)
-
-
-def alerts(
-    model: Annotated[str | None, typer.Argument(help="only this model", show_default=False)] = None,
-    acknowledge: Annotated[str | None, typer.Option(metavar="ID", help="say that somebody has seen it")] = None,
-    silence: Annotated[str | None, typer.Option(metavar="ID", help="let it trigger nothing for a while")] = None,
-    silence_for: Annotated[str, typer.Option("--for", help="how long, such as 30m or 2d")] = "1h",
-    follow: Annotated[bool, typer.Option("--follow", help="show alerts and decisions as they come")] = False,
-    reason: Reason = "",
-    url: Url = None,
-    token: Token = None,
-    data: Data = None,
-    as_json: AsJson = False,
-) -> None:
-    """Alerts; acknowledge or silence one, or follow them."""
-    from gateway.client import Call, model_path
-
-    with connected(url, token, data) as client:
-        if acknowledge is not None:
-            content = client.send(Call("POST", f"/admin/alerts/{acknowledge}/acknowledge", {"reason": reason}))
-            show(content, as_json, f"{acknowledge} is acknowledged")
-        elif silence is not None:
-            body = {"for": silence_for, "reason": reason}
-            content = client.send(Call("POST", f"/admin/alerts/{silence}/silence", body))
-            show(content, as_json, f"{silence} is silent until {when(content['silenced_until'])}")
-        elif follow:
-            for event in client.events():
-                if model is None or event["data"].get("model") == model:
-                    print(json.dumps(event) if as_json else _event_line(event), flush=True)
-        else:
-            names = [model] if model else [one["name"] for one in client.get("/admin/models")["models"]]
-            found = [client.get(model_path(name, "/monitoring")) for name in names]
-            _show_alerts(found, as_json)
-
-
-def _event_line(event: Any) -> str:
-    data = event["data"]
-    what = data["message"] if event["event"] == "alert" else f"{data['actor']} {data['action']}: {data['reason']}"
-    return f"{when(data['time'])} {event['event']:<8} {data['model']}@{data['version']} {what}"
-
-
-def _handled(alert: dict[str, Any]) -> str:
-    """What people did about an alert."""
-    done = ["acknowledged"] if alert.get("acknowledged") else []
-    if until := alert.get("silenced_until"):
-        done.append(f"silent until {when(until)}")
-    return ", ".join(done)
-
-
-def _show_alerts(found: list[Any], as_json: bool) -> None:
-    raised = [alert for one in found for alert in one["alerts"]]
-    heads = ["id", "when", "version", "kind", "detector", "severity", "evidence", "what", "handled"]
-    rows = [
-        [
-            alert.get("id"),
-            when(alert.get("time")),
-            f"{alert.get('model')}@{alert.get('version')}",
-            alert.get("kind"),
-            f"{alert.get('detector')}{' (advisory)' if alert.get('advisory') else ''}",
-            alert.get("severity"),
-            f"{alert.get('evidence', 0):.3g}",
-            alert.get("message"),
-            _handled(alert),
-        ]
-        for alert in raised
-    ]
-    notes = [f"{one['model']}: {one['note']}" for one in found if one["note"]]
-    content = {"alerts": raised, "monitoring": found}
-    show(content, as_json, table("", heads, rows) if rows else "no alerts", *notes)
 
 
 def jobs(

@@ -67,8 +67,8 @@ def tail(
         asyncio.run(_tail(stores, model, read_since(since)))
 
 
-def read_since(text: str | None) -> int | None:
-    """Nanoseconds since 1970 of an age (`2h`) or a moment in ISO form; None for none."""
+def read_since(text: str | None, option: str = "--since") -> int | None:
+    """Nanoseconds since 1970 of an age (`2h`) or a moment in ISO form; None for none. option: where it was given."""
     import time
     from datetime import datetime
 
@@ -83,7 +83,7 @@ def read_since(text: str | None) -> int | None:
     try:
         return int(datetime.fromisoformat(text).timestamp() * 1e9)
     except ValueError:
-        raise usage(f"--since: {text!r} is neither an age such as 2h nor a moment such as 2026-11-20T10:00") from None
+        raise usage(f"{option}: {text!r} is neither an age such as 2h nor a moment such as 2026-11-20T10:00") from None
 
 
 async def _export(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from gateway.cli import (
+    alerts,
     apply,
     audit,
     experiment,
@@ -48,7 +49,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for module in (serve, publish, models, route, rollout, experiment, jobs, audit, journal, score, replay, token, apply):
+for module in (
+    serve, publish, models, route, rollout, experiment, alerts, jobs, audit, journal, score, replay, token, apply
+):  # fmt: skip
     module.add_to(app)
 
 

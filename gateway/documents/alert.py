@@ -47,3 +47,4 @@ class Monitoring(Struct, frozen=True, kw_only=True):
     alerts: list[dict[str, Any]] = []  # newest first, at most 50, each an Alert as a mapping plus time and state
     lag_seconds: float = 0.0
     sampled: bool = False
+    sampling_rate: float = 1.0  # share of predictions that the detectors see; labels are all joined

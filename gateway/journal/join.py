@@ -13,14 +13,15 @@ What counts as what:
   shadows' answers.
 - A second answer under an id, or an answer flagged `duplicate_id`, makes the id ambiguous: no label joins it from
   then on.
-- The first label of an (id, row) wins. Labels that come before their prediction wait for it.
+- The first label of an (id, row) wins. Labels that come before their prediction wait for it: the newest 100,000 of
+  all models, 1,000 rows of one id. Others stay unknown.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -37,6 +38,11 @@ Answer: TypeAlias = tuple[int, str, str, Any, Any]
 
 ReadPrediction: TypeAlias = Callable[[Prediction], tuple[list[Any], list[Any] | None]]
 """The prediction of each row and its probabilities, by the manifest of the version that answered. Never raises."""
+
+_BACKLOG_ITEMS = 100_000
+_BACKLOG_STRIDE = 200
+_ROWS_OF_UNKNOWN = 1000
+"""So many rows of one unknown id wait at most: a request seldom has more, and each one kept is compared with all."""
 
 _NOT_COMPARED = frozenset({Reason.PINNED, Reason.FALLBACK_VALUE, Reason.FALLBACK_VERSION})
 
@@ -60,8 +66,8 @@ class WaitingPrediction(Struct, frozen=True, array_like=True):
 
     @property
     def answer(self) -> Answer | None:
-        """The answer that the client got; None while only shadows' answers are known."""
-        return next((answer for answer in self.answers if answer[1] != Role.SHADOW), None)
+        """The answer that the client got, which is the first one; None while only shadows' answers are known."""
+        return self.answers[0] if self.answers and self.answers[0][1] != Role.SHADOW else None
 
 
 class LabelledRow(Struct, frozen=True, array_like=True):
@@ -102,6 +108,34 @@ class Pair(Struct, frozen=True, array_like=True):
     challenger: int
     challenger_role: str
     challenger_prediction: Any
+
+
+class Backlog(Struct):
+    """When the newest feedback came that waits for its prediction: the time of every 200th item.
+
+    What is older than the newest 100,000 or so waits no more, so a flood of unknown ids fills neither memory nor
+    disk. Decided by the journal alone: every fold of it forgets the same.
+    """
+
+    items: int = 0
+    times: list[int] = []
+
+    def add(self, time_ns: int) -> None:
+        """One more item waits."""
+        if self.items % _BACKLOG_STRIDE == 0:
+            self.times.append(time_ns)
+            if len(self.times) > _BACKLOG_ITEMS // _BACKLOG_STRIDE:
+                del self.times[0]
+        self.items += 1
+
+    @property
+    def floor_ns(self) -> int:
+        """Items older than this are forgotten."""
+        return self.times[0] if self.items > _BACKLOG_ITEMS else 0
+
+    def copy(self) -> Backlog:
+        """The same; the copy can be added to alone."""
+        return Backlog(self.items, list(self.times))
 
 
 class Joined(Struct, frozen=True):
@@ -148,8 +182,9 @@ class JoinIndex(Protocol):
     async def count(self, model: str) -> int:
         """How many rows of the model were labelled so far (the ordinal of the newest)."""
 
-    async def trim(self, waiting_before_ns: int, labelled_before_ns: int) -> int:
-        """Forget predictions that waited too long and old labelled rows; returns how many waited in vain."""
+    async def trim(self, waiting_before_ns: int, labelled_before_ns: int, early_before_ns: int = 0) -> int:
+        """Forget predictions (and feedback) that waited too long and old labelled rows; returns how many predictions
+        waited in vain. early_before_ns: forget feedback without a prediction that is older than this too."""
 
 
 def ids_of(entries: Iterable[Entry[TrafficRecord]]) -> list[str]:
@@ -164,24 +199,39 @@ def join(
     read_prediction: ReadPrediction,
     wait_ns: Callable[[str], int],
     ordinals: Mapping[str, int],
+    backlog: Backlog | None = None,
 ) -> Joined:
     """Fold a block of entries, in journal order.
 
     known, early: what the index holds of the ids in the block. wait_ns: how long a model waits for a label.
     ordinals: how many rows of each model were labelled before the block; a model that is not named has none.
+    backlog: the feedback that waits; added to.
     The outcome depends only on the order of the entries, not on how they are cut into blocks.
     """
-    fold = _Fold(known, early, read_prediction, wait_ns, ordinals)
+    joining = Joining(
+        known, early, read_prediction, wait_ns, lambda model: ordinals.get(model, 0), backlog or Backlog()
+    )
     for entry in entries:
-        if isinstance(entry.record, Feedback):
-            fold.feedback(entry.record, entry.time_ns)
-        else:
-            fold.prediction(entry.record, entry.time_ns)
-    return fold.joined()
+        joining.take(entry)
+    return joining.joined()
 
 
-class _Fold:
-    """The block's working state; starts from values, ends as a value."""
+class Step(NamedTuple):
+    """What one entry came to. outcomes: (model, outcome) of each feedback item, see `Joined.counts`."""
+
+    labelled: Sequence[LabelledRow]
+    pairs: Sequence[Pair]
+    outcomes: Sequence[tuple[str, str]]
+
+
+_NOTHING = Step((), (), ())
+
+
+class Joining:
+    """`join` one entry at a time: the block's working state; starts from values, ends as a value.
+
+    ordinal_of: how many rows of a model were labelled before the block; asked once for each model.
+    """
 
     def __init__(
         self,
@@ -189,24 +239,42 @@ class _Fold:
         early: Mapping[str, Sequence[Early]],
         read_prediction: ReadPrediction,
         wait_ns: Callable[[str], int],
-        ordinals: Mapping[str, int],
+        ordinal_of: Callable[[str], int],
+        backlog: Backlog,
     ) -> None:
         self._known = known
         self._early_before = early
         self._read_prediction = read_prediction
         self._wait_ns = wait_ns
-        self._ordinals = dict(ordinals)
+        self._ordinal_of = ordinal_of
+        self._backlog = backlog
+        self._ordinals: dict[str, int] = {}
         self._waiting: dict[str, WaitingPrediction] = {}
         self._early: dict[str, tuple[Early, ...]] = {}
         self._labelled: list[LabelledRow] = []
         self._pairs: list[Pair] = []
-        self._counts: Counter[tuple[str, str]] = Counter()
+        self._outcomes: list[tuple[str, str]] = []
 
-    def prediction(self, record: Prediction, time_ns: int) -> None:
+    def take(self, entry: Entry[TrafficRecord]) -> Step:
+        """Fold the next entry."""
+        labelled, pairs, outcomes = len(self._labelled), len(self._pairs), len(self._outcomes)
+        if isinstance(entry.record, Feedback):
+            self._feedback(entry.record, entry.time_ns)
+        else:
+            self._prediction(entry.record, entry.time_ns)
+        if len(self._outcomes) == outcomes and len(self._pairs) == pairs:
+            return _NOTHING
+        return Step(self._labelled[labelled:], self._pairs[pairs:], self._outcomes[outcomes:])
+
+    def find(self, id_: str) -> WaitingPrediction | None:
+        """What is known of an id now."""
+        return self._waiting.get(id_) or self._known.get(id_)
+
+    def _prediction(self, record: Prediction, time_ns: int) -> None:
         """Add an answer to what is known of its id, and apply labels that were there first."""
         if record.outcome != Outcome.OK:
             return
-        before = self._find(record.id)
+        before = self.find(record.id)
         if record.role != Role.SHADOW and (
             "duplicate_id" in record.flags or (before is not None and before.answer is not None)
         ):
@@ -223,14 +291,14 @@ class _Fold:
         self._change(after if before is None else msgspec.structs.replace(after, duplicate=before.duplicate))
         self._apply_early(record.id)
 
-    def feedback(self, record: Feedback, time_ns: int) -> None:
+    def _feedback(self, record: Feedback, time_ns: int) -> None:
         """Join a label to its row, or keep it for later."""
         item: Early = (record.row, time_ns, record.label, record.value)
-        waiting = self._find(record.id)
+        waiting = self.find(record.id)
         if waiting is not None and (waiting.duplicate or waiting.answer is not None):
             self._apply(waiting, item)
         elif record.label is None:
-            self._counts["", "no_label"] += 1
+            self._outcomes.append(("", "no_label"))
         else:
             self._keep_early(record.id, item)
 
@@ -241,11 +309,8 @@ class _Fold:
             self._early,
             tuple(self._labelled),
             tuple(self._pairs),
-            dict(self._counts),
+            dict(Counter(self._outcomes)),
         )
-
-    def _find(self, id_: str) -> WaitingPrediction | None:
-        return self._waiting.get(id_) or self._known.get(id_)
 
     def _change(self, waiting: WaitingPrediction) -> None:
         if waiting.id not in self._waiting:  # its labels are ours to change from now on
@@ -268,23 +333,31 @@ class _Fold:
                 self._pair(before, champion, answer, row, label, time_ns)
 
     def _apply_early(self, id_: str) -> None:
-        items = self._early.get(id_, tuple(self._early_before.get(id_, ())))
+        items = self._kept_early(id_)
         if items:
             self._early[id_] = ()
         for item in items:
             self._apply(self._waiting[id_], item)
 
     def _keep_early(self, id_: str, item: Early) -> None:
-        items = self._early.get(id_, tuple(self._early_before.get(id_, ())))
+        items = self._kept_early(id_)
         if any(kept[0] == item[0] for kept in items):
-            self._counts["", "duplicate"] += 1
+            self._outcomes.append(("", "duplicate"))
             return
-        self._early[id_] = (*items, item)
-        self._counts["", "unknown"] += 1
+        self._outcomes.append(("", "unknown"))
+        if len(items) < _ROWS_OF_UNKNOWN:
+            self._backlog.add(item[1])
+            self._early[id_] = (*items, item)
+
+    def _kept_early(self, id_: str) -> tuple[Early, ...]:
+        """What waits under an id, less what was forgotten: the index forgets it later than this."""
+        items = self._early[id_] if id_ in self._early else self._early_before.get(id_, ())
+        floor_ns = self._backlog.floor_ns
+        return tuple(item for item in items if item[1] >= floor_ns)
 
     def _apply(self, waiting: WaitingPrediction, item: Early) -> None:
         outcome = self._outcome(waiting, item)
-        self._counts[waiting.model, outcome] += 1
+        self._outcomes.append((waiting.model, outcome))
         if outcome == "joined":
             self._change(waiting)
             self._label(self._waiting[waiting.id], item)
@@ -307,7 +380,7 @@ class _Fold:
         waiting.labels[row] = label
         answer = waiting.answer
         assert answer is not None  # a label is applied only where an answer is known
-        ordinal = self._ordinals[waiting.model] = self._ordinals.get(waiting.model, 0) + 1
+        ordinal = self._next_ordinal(waiting.model)
         version, role, reason, predictions, probabilities = answer
         self._labelled.append(
             LabelledRow(
@@ -333,6 +406,11 @@ class _Fold:
             for challenger in waiting.answers:
                 if challenger is not champion:
                     self._pair(waiting, champion, challenger, row, label, labelled_ns)
+
+    def _next_ordinal(self, model: str) -> int:
+        before = self._ordinals[model] if model in self._ordinals else self._ordinal_of(model)
+        self._ordinals[model] = before + 1
+        return before + 1
 
     def _pair(
         self, waiting: WaitingPrediction, champion: Answer, challenger: Answer, row: int, label: Any, labelled_ns: int

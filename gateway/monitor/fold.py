@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import msgspec
 
 from gateway.documents.policy import Policy
-from gateway.journal.join import Early, Joined, LabelledRow, Pair, WaitingPrediction, join
+from gateway.journal.join import Early, Joined, Joining, LabelledRow, Pair, Step, WaitingPrediction
 from gateway.journal.record import Alert, Entry, Feedback, Prediction, TrafficRecord
+from gateway.monitor.sampling import EVERYTHING, is_sampled
 from gateway.monitor.state import MonitorState
 from gateway.monitor.version import Version, answers
 from gateway.monitor.watch import Label, Watch
@@ -26,13 +27,14 @@ class Context:
     """What the shell looked up for a block.
 
     policies: by model (absent: the defaults). versions: by model and number. waiting, early: what the index knows of
-    the block's ids.
+    the block's ids. rate: the share of predictions that the detectors see (`sampling`).
     """
 
     policies: Mapping[str, Policy] = field(default_factory=dict)
     versions: Mapping[str, Mapping[int, Version]] = field(default_factory=dict)
     waiting: Mapping[str, WaitingPrediction] = field(default_factory=dict)
     early: Mapping[str, Sequence[Early]] = field(default_factory=dict)
+    rate: float = EVERYTHING
 
     def policy(self, model: str) -> Policy:
         """The model's policy."""
@@ -65,13 +67,8 @@ class _Block:
         self._context = context
         self._watches: dict[str, Watch] = {}
         self._policies: dict[str, Policy] = {}
-        self._known = dict(context.waiting)
-        self._early: dict[str, Sequence[Early]] = dict(context.early)
-        self._changed: dict[str, WaitingPrediction] = {}
-        self._changed_early: dict[str, tuple[Early, ...]] = {}
-        self._labelled: list[LabelledRow] = []
-        self._pairs: list[Pair] = []
-        self._counts: Counter[tuple[str, str]] = Counter()
+        self._backlog = state.early.copy()
+        self._joining = Joining(context.waiting, context.early, self._read, self._wait_ns, self._ordinal, self._backlog)
         self._alerts: list[Alert] = []
 
     def take(self, entry: Entry[TrafficRecord]) -> None:
@@ -81,8 +78,9 @@ class _Block:
         if isinstance(record, Prediction) and watch is not None:
             contract = self._context.versions.get(record.model, {}).get(record.contract)
             names = [feature.name for feature in contract.manifest.features] if contract is not None else []
-            watch.answer(Entry(record, entry.time_ns, entry.place), names)
-        joined = self._join(entry, watch)
+            is_in = is_sampled(record.id, self._context.rate)
+            watch.answer(Entry(record, entry.time_ns, entry.place), names, is_sampled=is_in)
+        joined = self._joining.take(entry)
         if watch is not None:
             self._labels(watch, joined, entry)
             if isinstance(record, Feedback) and record.value is not None and not joined.labelled:
@@ -95,27 +93,21 @@ class _Block:
         models = dict(self._state.models)
         for model, watch in self._watches.items():
             models[model] = msgspec.msgpack.encode(watch.state())
-        unknown = Counter(self._state.unknown)
-        for (model, outcome), count in self._counts.items():
+        joined, unknown = self._joining.joined(), Counter(self._state.unknown)
+        for (model, outcome), count in joined.counts.items():
             if not model:
                 unknown[outcome] += count
         return Folded(
-            MonitorState(models, dict(unknown)),
+            msgspec.structs.replace(self._state, models=models, unknown=dict(unknown), early=self._backlog),
             tuple(self._alerts),
-            Joined(
-                tuple(self._changed.values()),
-                self._changed_early,
-                tuple(self._labelled),
-                tuple(self._pairs),
-                dict(self._counts),
-            ),
+            joined,
             frozenset(ModelName(model) for model in self._watches),
         )
 
     def _model_of(self, record: TrafficRecord) -> str:
         if isinstance(record, Prediction):
             return record.model
-        known = self._known.get(record.id)
+        known = self._joining.find(record.id)
         return known.model if known is not None else ""
 
     def _watch(self, model: str) -> Watch | None:
@@ -126,34 +118,27 @@ class _Block:
             self._watches[model] = Watch(model, self._state.of(model), policy.monitoring, versions)
         return self._watches[model]
 
-    def _join(self, entry: Entry[TrafficRecord], watch: Watch | None) -> Joined:
-        ordinals = {watch.model: watch.labelled_rows} if watch is not None else {}
-        joined = join([entry], self._known, self._early, self._read, self._wait_ns, ordinals)
-        for waiting in joined.waiting:
-            self._known[waiting.id] = self._changed[waiting.id] = waiting
-        self._early.update(joined.early)
-        self._changed_early.update(joined.early)
-        self._labelled += joined.labelled
-        self._pairs += joined.pairs
-        self._counts.update(joined.counts)
-        return joined
+    def _ordinal(self, model: str) -> int:
+        watch = self._watch(model)
+        return watch.labelled_rows if watch is not None else 0
 
-    def _labels(self, watch: Watch, joined: Joined, entry: Entry[TrafficRecord]) -> None:
-        for (model, outcome), count in joined.counts.items():
+    def _labels(self, watch: Watch, joined: Step, entry: Entry[TrafficRecord]) -> None:
+        for model, outcome in joined.outcomes:
             if model:
-                watch.count(outcome, count)
+                watch.count(outcome)
         for row in joined.labelled:
             watch.joined(row)
-            watch.label(_answer_label(row, entry))
+            if is_sampled(row.id, self._context.rate):
+                watch.label(_answer_label(row, entry))
             if row.value is not None:
                 watch.value(row.version, row.role, row.value)
         for pair in joined.pairs:
-            if pair.challenger_role == Role.SHADOW:
-                watch.label(_shadow_label(pair, self._known[pair.id], entry))
+            if pair.challenger_role == Role.SHADOW and is_sampled(pair.id, self._context.rate):
+                watch.label(_shadow_label(pair, self._joining.find(pair.id), entry))
 
     def _value(self, watch: Watch, record: Feedback) -> None:
         """A business value without a label, or with one that came again: it counts for whoever answered."""
-        known = self._known.get(record.id)
+        known = self._joining.find(record.id)
         answer = known.answer if known is not None and not known.duplicate else None
         if answer is not None and record.label is None and record.value is not None:
             watch.value(answer[0], answer[1], record.value)
@@ -185,7 +170,8 @@ def _answer_label(row: LabelledRow, entry: Entry[TrafficRecord]) -> Label:
     )
 
 
-def _shadow_label(pair: Pair, waiting: WaitingPrediction, entry: Entry[TrafficRecord]) -> Label:
+def _shadow_label(pair: Pair, waiting: WaitingPrediction | None, entry: Entry[TrafficRecord]) -> Label:
+    assert waiting is not None  # a pair is made of what is known
     theirs = next(one for one in waiting.answers if one[:2] == (pair.challenger, pair.challenger_role))
     rows = theirs[4]
     return Label(

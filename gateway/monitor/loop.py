@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,28 +21,31 @@ import msgspec
 from gateway import metrics
 from gateway.clock import Clock
 from gateway.documents.alert import Monitoring
-from gateway.documents.policy import Policy, read_policy
-from gateway.documents.store import ABSENT, ConfigStore, monitoring_name, policy_name
-from gateway.errors import DocumentNotFound, GatewayError, InvalidConfig, JournalUnavailable, RevisionConflict
-from gateway.journal.join import JoinIndex, WaitingPrediction, ids_of
+from gateway.documents.policy import Policy
+from gateway.documents.store import ABSENT, ConfigStore, monitoring_name
+from gateway.errors import DocumentNotFound, GatewayError, JournalUnavailable, RevisionConflict
+from gateway.journal.join import JoinIndex, ids_of
 from gateway.journal.journal import START, Offset, TrafficJournal
-from gateway.journal.record import Alert, Entry, Prediction, Record, TrafficRecord
+from gateway.journal.record import Alert, Entry, Record, TrafficRecord
 from gateway.monitor.fold import Context, Folded, fold
-from gateway.monitor.panel import Plan
+from gateway.monitor.lookup import Policies, Versions, remembered, versions_of
+from gateway.monitor.sampling import EVERYTHING, Pace, next_pace
 from gateway.monitor.state import MonitorState, read_state
 from gateway.monitor.summary import summarise
-from gateway.monitor.version import Version
+from gateway.monitor.terms import noted, policies_of, rate_of
 from gateway.monitor.webhook import Post, Webhooks
-from gateway.names import ModelName, Revision, VersionId
-from gateway.registry.reference import REFERENCE_FILE, read_reference
+from gateway.names import ModelName, Revision
 from gateway.registry.registry import Registry
 
-BLOCK_ENTRIES = 500
-"""Entries folded at most in one step."""
+BLOCK_ENTRIES = 4000
+"""Entries folded at most in one step: some tenths of a second, so that a block's fixed price is shared by many."""
 
 _PUBLISH_SECONDS = 1.0
 _TRIM_SECONDS = 60.0
 _WAIT_SECONDS = 0.5
+_GATHER_SECONDS = 0.1
+_FLOOD_ITEMS = 50_000
+"""So much feedback without a prediction may be in the index beyond what still waits."""
 
 _log = logging.getLogger(__name__)
 
@@ -92,24 +95,31 @@ class MonitorLoop:
         self._stores = stores
         self._clock = clock
         self._control = control
-        self._known = _Versions(stores.registry, cache)
+        self._policies = Policies(stores.config)
+        self._versions = Versions(stores.registry, cache)
         self._summaries = _Summaries(stores.config)
         self._posts = Webhooks(post, clock)
         self._block = block
         self._offset: Offset = START
         self._state: MonitorState | None = None
-        self._policies: dict[str, Policy] = {}
+        self._pace = Pace()
         self._touched: set[ModelName] = set()
         self._published = -_PUBLISH_SECONDS
         self._trimmed = 0.0
+        self._trimmed_early = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Fold until told to stop; goes on from the checkpoint. A store that fails is tried again."""
         try:
             while not stop.is_set():
                 try:
-                    if not await self.step():
+                    started = self._clock.monotonic()
+                    folded = await self.step()
+                    if not folded:
                         await self._stores.traffic.wait(self._offset, _WAIT_SECONDS)
+                    elif folded < self._block:
+                        # A block has its price, however small: what comes in the meantime shares the next one.
+                        await self._clock.sleep(min(_GATHER_SECONDS, self._clock.monotonic() - started))
                 except GatewayError as error:
                     _log.warning("the monitor tries again: %s", error)
                     await self._clock.sleep(_WAIT_SECONDS)
@@ -119,24 +129,29 @@ class MonitorLoop:
 
     async def step(self) -> int:
         """Fold one block; how many entries it had. 0: everything that is readable was folded."""
-        if self._state is None:
-            self._offset, body = await self._stores.joins.checkpoint()
-            self._state = read_state(body)
-            await self._known.of(_remembered(self._state))
+        state = self._state or await self._resume()
         batch = await self._stores.traffic.read(self._offset, self._block)
         if batch.entries:
-            context = await self._context(batch.entries)
-            folded = await asyncio.to_thread(fold, self._state, batch.entries, context)
+            context, state = await self._look_up(batch.entries, state)
+            folded, body = await asyncio.to_thread(_fold, state, batch.entries, context)
             self._raise(folded.alerts)
             joined = folded.joined
-            await self._stores.joins.commit(
-                batch.offset, folded.state.encode(), joined.waiting, joined.early, joined.labelled
-            )
+            await self._stores.joins.commit(batch.offset, body, joined.waiting, joined.early, joined.labelled)
             self._offset, self._state = batch.offset, folded.state
             self._tell(folded, context)
         self._offset = batch.offset  # past damaged records too
         await self._housekeeping()
         return len(batch.entries)
+
+    async def _resume(self) -> MonitorState:
+        offset, body = await self._stores.joins.checkpoint()
+        state = read_state(body)
+        await self._versions.of(remembered(state))
+        self._pace = Pace(rate=rate_of(state.terms), since=self._clock.monotonic())
+        metrics.monitor_sampling.set(self._pace.rate)
+        self._touched |= {ModelName(model) for model in state.models}  # the last summary may be older than the commit
+        self._offset, self._state = offset, state
+        return state
 
     def _raise(self, alerts: Sequence[Alert]) -> None:
         """Into the control stream, before the commit: an alert may come twice there, never not at all."""
@@ -154,37 +169,36 @@ class MonitorLoop:
             for hook in context.policy(alert.model).monitoring.alerts:
                 self._posts.send(hook.webhook, msgspec.json.encode(msgspec.structs.asdict(alert)))
 
-    async def _context(self, entries: Sequence[Entry[TrafficRecord]]) -> Context:
+    async def _look_up(
+        self, entries: Sequence[Entry[TrafficRecord]], state: MonitorState
+    ) -> tuple[Context, MonitorState]:
+        """What the fold needs, and the state with the terms it is folded on."""
         ids = ids_of(entries)
         waiting = await self._stores.joins.find(ids)
         early = await self._stores.joins.find_feedback(ids)
-        wanted = _versions_of(entries, waiting.values())
-        for model in {version.model for version in wanted}:
-            self._policies[model] = await self._policy(model)
-        return Context(dict(self._policies), await self._known.of(wanted), waiting, early)
-
-    async def _policy(self, model: ModelName) -> Policy:
-        try:
-            return read_policy((await self._stores.config.get(policy_name(model))).body)
-        except DocumentNotFound:
-            return Policy(model=model)
-        except ValueError as error:
-            _log.warning("the stored policy of %s can not be read, the last good one is used: %s", model, error)
-            return self._policies.get(model) or Policy(model=model)
+        wanted = versions_of(entries, waiting.values())
+        policies = await self._policies.of({version.model for version in wanted})
+        terms = noted(state.terms, self._offset, policies, self._pace.rate, state.models)
+        if terms is not state.terms:
+            state = msgspec.structs.replace(state, terms=terms)
+        versions = await self._versions.of(wanted)
+        return Context(policies_of(terms), versions, waiting, early, self._pace.rate), state
 
     async def _housekeeping(self) -> None:
-        """Summaries at most once a second, old rows out of the index once a minute."""
+        """Pace and summaries at most once a second, old rows out of the index once a minute, floods at once."""
         now = self._clock.monotonic()
         if now - self._published >= _PUBLISH_SECONDS:
             self._published = now
             await self._publish(self._clock.now())
-        if now - self._trimmed >= _TRIM_SECONDS:
-            self._trimmed = now
+        early = self._state.early.items if self._state is not None else 0
+        if now - self._trimmed >= _TRIM_SECONDS or early - self._trimmed_early >= _FLOOD_ITEMS:
+            self._trimmed, self._trimmed_early = now, early
             await self._trim(self._clock.now())
 
     async def _publish(self, now: float) -> None:
         lag = await self._stores.traffic.lag_seconds(self._offset)
         metrics.journal_lag.labels("monitor").set(lag)
+        self._set_pace(next_pace(self._pace, lag, self._clock.monotonic()), lag)
         touched, self._touched = self._touched, set()
         if self._state is None:
             return
@@ -195,77 +209,39 @@ class MonitorLoop:
                     metrics.accuracy.labels(model, figures.version, figures.role).set(accuracy)
             await self._summaries.put(summary)
 
+    def _set_pace(self, pace: Pace, lag: float) -> None:
+        """The rate counts from the next block on, which writes it down."""
+        before, self._pace = self._pace.rate, pace
+        if pace.rate != before:
+            metrics.monitor_sampling.set(pace.rate)
+            text = "the monitor is %.1f s behind: detectors see %.4g of the predictions from now on, before %.4g"
+            _log.warning(text, lag, pace.rate, before)
+
     def _summary(self, state: MonitorState, model: ModelName, now: float, lag: float) -> Monitoring:
-        return summarise(
+        summary = summarise(
             model,
             state.of(model),
-            (self._policies.get(model) or Policy(model=model)).monitoring,
-            self._known.known(model),
+            (policies_of(state.terms).get(model) or Policy(model=model)).monitoring,
+            self._versions.known(model),
             unknown=state.unknown.get("unknown", 0),
             now=now,
             offset=self._offset.hex(),
             lag_seconds=lag,
         )
+        rate = rate_of(state.terms)
+        return msgspec.structs.replace(summary, sampled=rate < EVERYTHING, sampling_rate=rate)
 
     async def _trim(self, now: float) -> None:
-        names = await self._stores.config.list(policy_name(ModelName("")))
-        models = [ModelName(name.partition("/")[2]) for name in names]
-        policies = [Policy(model="default"), *[await self._policy(model) for model in models]]
+        policies = [Policy(model="default"), *await self._policies.all()]
         wait, keep = max(one.labels.wait for one in policies), max(one.journal.keep for one in policies)
-        await self._stores.joins.trim(int((now - wait) * 1e9), int((now - keep) * 1e9))
+        early_ns = self._state.early.floor_ns if self._state is not None else 0
+        await self._stores.joins.trim(int((now - wait) * 1e9), int((now - keep) * 1e9), early_ns)
 
 
-def _versions_of(entries: Iterable[Entry[TrafficRecord]], waiting: Iterable[WaitingPrediction]) -> set[VersionId]:
-    """Every version that the block speaks of, as answer or as contract."""
-    found: set[VersionId] = set()
-    for entry in entries:
-        record = entry.record
-        if isinstance(record, Prediction):
-            found |= {VersionId(ModelName(record.model), number) for number in (record.version, record.contract)}
-    for one in waiting:
-        found |= {VersionId(ModelName(one.model), answer[0]) for answer in one.answers}
-    return {version for version in found if version.number > 0}
-
-
-def _remembered(state: MonitorState) -> set[VersionId]:
-    """Every version that a checkpoint has figures of: a summary shows also those that answer no more."""
-    return {VersionId(ModelName(model), number) for model in state.models for number in state.of(model).judged}
-
-
-class _Versions:
-    """Manifests and compiled references, read once: they are immutable."""
-
-    def __init__(self, registry: Registry, cache: Path) -> None:
-        self._registry = registry
-        self._cache = cache
-        self._versions: dict[str, dict[int, Version]] = {}
-
-    def known(self, model: str) -> Mapping[int, Version]:
-        """The versions of a model that were needed so far."""
-        return self._versions.get(model, {})
-
-    async def of(self, wanted: Iterable[VersionId]) -> dict[str, dict[int, Version]]:
-        """These and all earlier ones, by model. What can not be fetched is left out: counted, not monitored."""
-        for version in wanted:
-            numbers = self._versions.setdefault(version.model, {})
-            if version.number not in numbers:
-                try:
-                    numbers[version.number] = await self._fetch(version)
-                except GatewayError as error:
-                    _log.warning("%s is not monitored: %s", version, error)
-        return {model: dict(numbers) for model, numbers in self._versions.items()}
-
-    async def _fetch(self, version: VersionId) -> Version:
-        manifest, package = await self._registry.fetch(version, self._cache)
-        try:
-            body = await asyncio.to_thread((package / REFERENCE_FILE).read_bytes)
-            reference = read_reference(body)
-            return Version(manifest, reference, await asyncio.to_thread(Plan, reference))
-        except FileNotFoundError:
-            return Version(manifest)
-        except InvalidConfig as error:
-            _log.warning("%s has a reference that can not be read: %s", version, error)
-            return Version(manifest)
+def _fold(state: MonitorState, entries: Sequence[Entry[TrafficRecord]], context: Context) -> tuple[Folded, bytes]:
+    """The fold and the body of its checkpoint."""
+    folded = fold(state, entries, context)
+    return folded, folded.state.encode()
 
 
 class _Summaries:

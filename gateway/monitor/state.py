@@ -8,8 +8,10 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct, field
 
+from gateway.journal.join import Backlog
 from gateway.journal.record import Alert
 from gateway.monitor.performance import Tally
+from gateway.monitor.terms import Term
 
 
 class Marks(Struct):
@@ -112,11 +114,14 @@ class ModelState(Struct):
 class MonitorState(Struct, frozen=True):
     """The whole monitor: the encoded `ModelState` of each model, so that a fold opens only those it touches.
 
-    unknown: feedback whose prediction is not known (yet), and what else can not be told by model.
+    unknown: feedback whose prediction is not known (yet), and what else can not be told by model. terms: what the
+    folds rested on, from which offset on. early: how much feedback waits for its prediction.
     """
 
     models: dict[str, bytes] = {}
     unknown: dict[str, int] = {}
+    terms: tuple[Term, ...] = ()
+    early: Backlog = field(default_factory=Backlog)
 
     def encode(self) -> bytes:
         """The checkpoint's bytes."""

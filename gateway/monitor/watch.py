@@ -76,10 +76,11 @@ class Watch:
 
     # answers ----------------------------------------------------------------------------------------------------
 
-    def answer(self, entry: Entry[Prediction], inputs_of: Sequence[str]) -> None:
+    def answer(self, entry: Entry[Prediction], inputs_of: Sequence[str], *, is_sampled: bool = True) -> None:
         """Count one answer and, when the champion gave it on routed traffic, bet on its rows.
 
-        inputs_of: feature names of the contract version, in the order of the record's inputs.
+        inputs_of: feature names of the contract version, in the order of the record's inputs. is_sampled: whether the
+        detectors see it; it is counted in any case.
         """
         record, state = entry.record, self._state
         if record.version == 0:
@@ -94,7 +95,7 @@ class Watch:
             return
         self._note_champion(record, entry.time_ns)
         version = self._versions.get(record.version)
-        if record.version != state.champion or record.outcome is not Outcome.OK or version is None:
+        if record.version != state.champion or record.outcome is not Outcome.OK or version is None or not is_sampled:
             return
         rows = answer_rows(record, version, inputs_of)
         if rows is not None:

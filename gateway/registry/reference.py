@@ -40,6 +40,9 @@ RANGE_MARGIN = 0.05
 UNSEEN = -1.0
 """The code of a category that the reference does not know; a missing value is NaN."""
 
+_NUMBERS = frozenset({float, int, bool, type(None)})
+"""Types that numpy turns into float64 as `_number` does: texts are missing values here, and "1.5" is a text."""
+
 
 class Score(Struct, frozen=True, kw_only=True):
     """One score on the reference: mean, standard deviation and integrated autocorrelation time (in rows, >= 1).
@@ -201,15 +204,20 @@ def loss_scale(predictions: Sequence[Any]) -> float:
 
 
 def encode_rows(columns: Sequence[ColumnReference], rows: Sequence[Sequence[Any]]) -> FloatArray:
-    """Rows as float64 (rows, columns): numbers as they are, categories as their place, UNSEEN, missing as NaN."""
-    if all(column.kind == "numeric" for column in columns):
-        try:
-            return np.array(rows, dtype=np.float64).reshape(len(rows), len(columns))
-        except (TypeError, ValueError):
-            pass  # a text among the numbers: column by column, it counts as missing
+    """Rows as float64 (rows, columns): numbers as they are, categories as their place, UNSEEN, missing as NaN.
+
+    What a value becomes does not depend on the rows beside it: blocks of any size give the same numbers.
+    """
     encoded = np.empty((len(rows), len(columns)))
+    numeric = [place for place, column in enumerate(columns) if column.kind == "numeric"] if len(rows) else []
+    parts = [[row[place] for place in numeric] for row in rows]
+    if _NUMBERS.issuperset(kind for part in parts for kind in map(type, part)):
+        encoded[:, numeric] = parts
+    else:
+        encoded[:, numeric] = [[_number(value) for value in part] for part in parts]
     for place, column in enumerate(columns):
-        encoded[:, place] = _encode(column, [row[place] for row in rows])
+        if column.kind != "numeric":
+            encoded[:, place] = _encode_categories(column, [row[place] for row in rows])
     return encoded
 
 
@@ -334,14 +342,9 @@ def _score(name: str, values: FloatArray, code: int = -1) -> Score:
     )
 
 
-def _encode(column: ColumnReference, values: Sequence[Any]) -> FloatArray:
-    if column.kind == "numeric":
-        return np.array([_number(value) for value in values], dtype=np.float64)
+def _encode_categories(column: ColumnReference, values: Sequence[Any]) -> list[float]:
     codes = _codes(column.categories)
-    return np.array(
-        [math.nan if _is_missing(value) else codes.get(category(value), UNSEEN) for value in values],
-        dtype=np.float64,
-    )
+    return [math.nan if _is_missing(value) else codes.get(category(value), UNSEEN) for value in values]
 
 
 @lru_cache(maxsize=1000)

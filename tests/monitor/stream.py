@@ -109,7 +109,7 @@ def folded(
         block = entries[start : start + size]
         start += size
         if block:
-            known = Context(context.policies, context.versions, waiting, early)
+            known = Context(context.policies, context.versions, waiting, early, context.rate)
             outcome = fold(state, block, known)
             waiting |= {one.id: one for one in outcome.joined.waiting}
             early |= outcome.joined.early

@@ -176,3 +176,13 @@ def test_a_column_knows_how_many_rows_it_was_measured_on() -> None:
     """Predictions of unseen rows are fewer than rows; their margins must be wider."""
     found = build_reference([Feature(name="x")], [[float(place)] for place in range(50)], [0, 1] * 5, [0.1, 0.9] * 5)
     assert [column.rows for column in found.columns] == [50, 10, 10]
+
+
+def test_a_value_is_encoded_the_same_whatever_stands_beside_it() -> None:
+    """A monitor folds rows in blocks of any size; a text is missing also when it looks like a number."""
+    columns = build_reference([Feature(name="x"), Feature(name="y")], [[1.0, 2.0], [2.0, 3.0]]).columns
+    rows = [["1.5", 1], [None, True], [2, "north"], [0.5, 3.5]]
+    alone = np.concatenate([encode_rows(columns, [row]) for row in rows])
+    np.testing.assert_array_equal(encode_rows(columns, rows), alone)
+    np.testing.assert_array_equal(alone, [[np.nan, 1], [np.nan, 1], [2, np.nan], [0.5, 3.5]])
+    assert encode_rows(columns, []).shape == (0, 2)

@@ -95,7 +95,7 @@ class SqliteJoinIndex:
         )
         return int(row[0]) if row is not None else 0
 
-    async def trim(self, waiting_before_ns: int, labelled_before_ns: int) -> int:
+    async def trim(self, waiting_before_ns: int, labelled_before_ns: int, early_before_ns: int = 0) -> int:
         """See `JoinIndex`."""
 
         def work(db: sqlite3.Connection) -> int:
@@ -103,7 +103,7 @@ class SqliteJoinIndex:
                 query = "SELECT count(*) FROM waiting WHERE time_ns < ? AND labels = 0"
                 (in_vain,) = db.execute(query, (waiting_before_ns,)).fetchone()
                 db.execute("DELETE FROM waiting WHERE time_ns < ?", (waiting_before_ns,))
-                db.execute("DELETE FROM early WHERE time_ns < ?", (waiting_before_ns,))
+                db.execute("DELETE FROM early WHERE time_ns < ?", (max(waiting_before_ns, early_before_ns),))
                 db.execute("DELETE FROM labelled WHERE predicted_ns < ?", (labelled_before_ns,))
             return int(in_vain)
 

@@ -76,14 +76,15 @@ class MemoryJoinIndex:
         """See `JoinIndex`."""
         return self._counts.get(model, 0)
 
-    async def trim(self, waiting_before_ns: int, labelled_before_ns: int) -> int:
+    async def trim(self, waiting_before_ns: int, labelled_before_ns: int, early_before_ns: int = 0) -> int:
         """See `JoinIndex`."""
         waits = {id_: _waiting(body) for id_, body in self._waiting.items()}
         old = {id_: one for id_, one in waits.items() if one.time_ns < waiting_before_ns}
         for id_ in old:
             del self._waiting[id_]
         early = {id_: max(item[1] for item in _early(body)) for id_, body in self._early.items()}
-        self._early = {id_: body for id_, body in self._early.items() if early[id_] >= waiting_before_ns}
+        oldest = max(waiting_before_ns, early_before_ns)
+        self._early = {id_: body for id_, body in self._early.items() if early[id_] >= oldest}
         for model, rows in self._labelled.items():
             kept = {n: body for n, body in rows.items() if _labelled(body).predicted_ns >= labelled_before_ns}
             self._labelled[model] = kept

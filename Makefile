@@ -73,8 +73,10 @@ scenarios: setup  ## measure swaps, bad neighbours, overload, slow clients and m
 rollouts: setup  ## roll bad and good versions out on a real gateway, and roll back; ARGS="broken --quick"
 	@exec $(RUN) -m loadtests.rollouts $(ARGS)
 
-statistics: setup  ## try the rollout's rules on simulated traffic, beside others; ARGS="--quick --seed 7"
-	@exec $(RUN) -m tests.statistics.rollout_study $(ARGS)
+statistics: setup  ## try the rollout's rules and the monitor's detectors on made-up streams, beside others; ARGS="--quick --seed 7"
+	@missed=0; for study in rollout_study monitor_study; do \
+	    $(RUN) -m tests.statistics.$$study $(ARGS) || missed=1; \
+	done; exit $$missed
 
 # Stock clients and the ONNX backend suite's files live in an environment of their own; the gateway runs from .venv.
 .conformance/.packages: requirements/conformance.txt $(VENV)/.packages

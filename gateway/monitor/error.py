@@ -34,7 +34,13 @@ class Baseline(Struct, frozen=True):
 
 
 def baseline(rate: float, rows: int, tolerance: float) -> Baseline:
-    """The rate with the larger of the policy's tolerance and two standard errors (from `rows` labelled rows)."""
+    """The rate with the larger of the policy's tolerance and two standard errors (from `rows` labelled rows).
+
+    A rate that is no number in [0, 1], or that no row proved, is taken for one half of which nothing is known: only
+    errors without end are then worse than it.
+    """
+    if rows < 1 or not 0 <= rate <= 1:
+        rate, rows = 0.5, 0
     shrunk = (rate * rows + 1) / (rows + 2)
     return Baseline(rate, max(tolerance, 2 * math.sqrt(shrunk * (1 - shrunk) / max(rows, 1))))
 
@@ -86,6 +92,7 @@ class ErrorDetector:
         state.events += 1
         if math.isnan(value):
             return
+        value = min(1.0, max(0.0, value))  # bets are fair on [0, 1] only
         for place, (gain, none) in enumerate(self._gains):
             # Linear between no error and a whole one, so a clipped loss is bet on as fairly as an indicator.
             factor = none + value * (1 + gain - none)

@@ -7,24 +7,29 @@ mean, widened by the reference's own sampling error. Bets on "above" multiply 1 
 time to a false alarm is at least c events for all columns together, while each score's mean given the past stays in
 its interval. Raising a factor to 1 / tau for autocorrelated scores is a calibration rule, measured, not a theorem.
 
-Events are bet on in blocks of exactly 16, counted from the panel's first event, in closed form: within a block
-M_n = P_n (M_0 + sum of 1 / P_{i-1}), P the running product. So chunks of any size give bit for bit the same alarms.
+Events are bet on in blocks of exactly 16, counted from the panel's first event, so chunks of any size give bit for bit
+the same alarms. Scores, which are made value by value, are computed for many blocks together where many events come at
+once; bets for one block at a time, whose arrays stay in the processor's cache.
 
-Knows arrays only: no journal, no clock, no version. A `Plan` is compiled once for each reference and shared.
+Knows arrays only: no journal, no clock, no version. A `Plan` is compiled once for each reference and shared. Which bets
+there are is decided in `bets`.
 """
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple, Self
+from collections.abc import Iterator
+from typing import Self
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from gateway.monitor import bets
+from gateway.monitor.bets import INPUTS, PREDICTION, QUALITY
 from gateway.monitor.detector import FloatArray, Verdict
-from gateway.registry.reference import UNSEEN, ColumnReference, Reference, Score, positions, span
+from gateway.registry.column import HUGE, UNSEEN, ColumnReference, Score, positions, span
+from gateway.registry.reference import Reference
 
 IntArray = NDArray[np.intp]
 
@@ -33,30 +38,10 @@ TAIL = 256
 KINDS = ("data_quality", "data_drift", "prediction_drift")
 """Kinds of alert, by the group of scores that moved. Each is told once, then latched."""
 
-_QUALITY, _INPUTS, _PREDICTION = range(3)
+_SCORED = 64 * BLOCK
+"""So many events are scored together at most."""
 _LARGEST = 1e100
-_SLOPES = (0.15, 0.35, 0.7, 0.95)
-_WEIGHTS = {"level": 4.0, "spread": 2.0}
 _ORDER = ("level", "spread", "range", "missing", "category", "unseen")
-
-
-class Bet(NamedTuple):
-    """One factor, linear in the score: `none` at 0, `whole` at 1, raised to `power`."""
-
-    none: float
-    whole: float
-    power: float
-
-
-class Watched(NamedTuple):
-    """One score of one column, with its null interval, group and bets."""
-
-    column: int
-    score: Score
-    group: int
-    low: float
-    high: float
-    bets: tuple[Bet, ...]
 
 
 class Plan:
@@ -65,10 +50,15 @@ class Plan:
     def __init__(self, reference: Reference) -> None:
         self.reference = reference
         self.columns = reference.columns
-        watched = sorted(_watched(reference), key=lambda w: (_ORDER.index(w.score.name), w.column))
+        watched = sorted(bets.watched(reference), key=lambda w: (_ORDER.index(w.score.name), w.column))
         self.watched = [w for w in watched if w.bets]
         self._shape_scores()
         self._shape_bets()
+
+    @property
+    def unwatched(self) -> dict[str, str]:
+        """Columns that are not watched, or not for their values, by name: "not monitored because ..."."""
+        return bets.reasons(self.reference)
 
     def _shape_scores(self) -> None:
         of = {name: [w for w in self.watched if w.score.name == name] for name in _ORDER}
@@ -82,6 +72,7 @@ class Plan:
         self.means = {n: np.array([w.score.mean for w in of[n]]) for n in ("level", "spread")}
 
     def _shape_bets(self) -> None:
+        weights = bets.weights(self.watched)
         flat = [(place, w, bet) for place, w in enumerate(self.watched) for bet in w.bets]
         self.score_of = np.array([place for place, _, _ in flat], dtype=np.intp)
         self.cell_of = np.array([w.column * len(KINDS) + w.group for _, w, _ in flat], dtype=np.intp)
@@ -91,24 +82,25 @@ class Plan:
         self.rise = np.array([bet.whole - bet.none for _, _, bet in flat])
         self.powers = np.array([bet.power for _, _, bet in flat])
         self.powered = np.flatnonzero(self.powers < 1)
-        weights = np.array([_WEIGHTS.get(w.score.name, 1.0) / len(w.bets) for _, w, _ in flat])
-        column_of = np.array([w.column for _, w, _ in flat], dtype=np.intp)
-        sums = np.bincount(column_of, weights, minlength=len(self.columns))
-        columns = max(1, int(np.count_nonzero(sums)))
-        self.weights = weights / (sums[column_of] * columns)
+        self.weights = np.array([weights[place] / len(w.bets) for place, w, _ in flat])
         self.grouped = np.zeros((len(flat), len(KINDS)))
         self.grouped[np.arange(len(flat)), self.group_of] = self.weights
 
     def score_block(self, values: FloatArray) -> FloatArray:
-        """Scores (n, scores) of encoded rows (n, columns). A missing value gives the score's own mean: no evidence."""
-        placed = positions(self.quantiles, values[:, self.ranked]) if self.ranked.size else values[:, :0]
+        """Scores (n, scores) of encoded rows (n, columns).
+
+        A missing value and an infinite one give the score's own mean, no evidence; an infinite one is out of range.
+        """
+        infinite, values = np.isinf(values), np.clip(values, -HUGE, HUGE)
+        known = np.where(infinite, np.nan, values)[:, self.ranked]
+        placed = positions(self.quantiles, known) if known.size else known
         level = placed[:, self.place_of["level"]]
         spread = np.abs(2 * placed[:, self.place_of["spread"]] - 1)
-        spanned = values[:, self.columns_of["range"]]
+        spanned, unbounded = values[:, self.columns_of["range"]], infinite[:, self.columns_of["range"]]
         parts = [
             np.where(np.isnan(level), self.means["level"], level),
             np.where(np.isnan(spread), self.means["spread"], spread),
-            (spanned < self.spans[:, 0]) | (spanned > self.spans[:, 1]),
+            (spanned < self.spans[:, 0]) | (spanned > self.spans[:, 1]) | unbounded,
             np.isnan(values[:, self.columns_of["missing"]]),
             values[:, self.columns_of["category"]] == self.codes,
             values[:, self.columns_of["unseen"]] == UNSEEN,
@@ -174,14 +166,26 @@ class Panel:
         return tuple(kind for kind, told in zip(KINDS, self._latched, strict=True) if told)
 
     def update(self, values: FloatArray) -> Verdict:
-        alarm: Verdict | None = None
+        alarms = list(self.alarms(values))
+        return alarms[0] if alarms else Verdict(self._evidence, self._threshold, False, self.events)
+
+    def alarms(self, values: FloatArray) -> Iterator[Verdict]:
+        """Take values like `update`, and tell every alarm when its block is done: `window` ends there.
+
+        One for each kind at most, since each is latched. Values are taken as far as this is iterated over.
+        """
         waiting = np.concatenate([self._pending, values]) if len(self._pending) else values
-        while len(waiting) >= BLOCK:
-            told = self._block(waiting[:BLOCK])
-            alarm = alarm or told
-            waiting = waiting[BLOCK:]
-        self._pending = waiting.copy()
-        return alarm or Verdict(self._evidence, self._threshold, False, self.events)
+        whole = len(waiting) - len(waiting) % BLOCK
+        self._pending = waiting[whole:].copy()
+        for start in range(0, whole, _SCORED):
+            part = waiting[start : min(start + _SCORED, whole)]
+            # When every kind was told, nothing is left to bet on.
+            scores = part if all(self._latched) else self._plan.score_block(part)
+            for first in range(0, len(part), BLOCK):
+                self._tail = np.concatenate([self._tail, np.clip(part[first : first + BLOCK], -HUGE, HUGE)])[-TAIL:]
+                alarm = self._block(scores[first : first + BLOCK])
+                if alarm is not None:
+                    yield alarm
 
     def window(self, since: int) -> FloatArray:
         """The rows from event `since` on, as far as they are kept (the newest 256 of complete blocks)."""
@@ -204,20 +208,26 @@ class Panel:
     def restored(self, state: bytes) -> Self:
         return type(self)(self._plan, self._threshold, state)
 
-    def _block(self, values: FloatArray) -> Verdict | None:
+    def _block(self, scores: FloatArray) -> Verdict | None:
+        """One block: M <- (M + 1) f for every event, which is the sum of the products started at each of them."""
         before = self._events
-        self._events += len(values)
-        self._tail = np.concatenate([self._tail[-(TAIL - len(values)) :], values])
+        self._events += len(scores)
         if all(self._latched) or not self._sums.size:
             return None
-        products = np.cumprod(self._plan.factors(self._plan.score_block(values)), axis=0, dtype=np.float64)
-        starts = np.cumsum(1 / np.vstack([np.ones_like(self._sums), products[:-1]]), axis=0)
-        sums: FloatArray = np.minimum(products * (self._sums + starts), _LARGEST)
+        factors = self._plan.factors(scores)
+        sums, products = np.empty_like(factors), np.empty_like(factors)
+        earlier, product = self._sums, np.ones_like(self._sums)
+        for factor, now, product_now in zip(factors, sums, products, strict=True):
+            np.add(earlier, 1.0, out=now)
+            np.multiply(now, factor, out=now)
+            np.multiply(product, factor, out=product_now)
+            earlier, product = now, product_now
+        np.minimum(sums, _LARGEST, out=sums)
         live = np.array([0.0 if told else 1.0 for told in self._latched])
         evidence = sums @ self._plan.grouped @ live
         fired = np.flatnonzero(evidence >= self._threshold)
         alarm = self._alarm(int(fired[0]), before, sums, products, float(evidence[fired[0]])) if fired.size else None
-        self._sums = sums[-1]
+        self._sums = sums[-1].copy()
         self._runs, self._starts = self._restarted(products, before)
         self._evidence = float(evidence[-1])
         return alarm
@@ -232,7 +242,7 @@ class Panel:
 
     def _alarm(self, at: int, before: int, sums: FloatArray, products: FloatArray, evidence: float) -> Verdict:
         cells = self._cells(sums[at])
-        group = next(g for g in (_INPUTS, _QUALITY, _PREDICTION) if not self._latched[g] and self._moved(cells, g))
+        group = next(g for g in (INPUTS, QUALITY, PREDICTION) if not self._latched[g] and self._moved(cells, g))
         self._latched[group] = True
         runs, starts = self._restarted(products[: at + 1], before)
         mine = np.flatnonzero(self._plan.group_of == group)
@@ -277,54 +287,3 @@ class Panel:
 
 def _says(column: ColumnReference, score: Score) -> str:
     return f"category {column.categories[score.code]}" if score.name == "category" else score.name
-
-
-def _watched(reference: Reference) -> list[Watched]:
-    found = []
-    for place, column in enumerate(reference.columns):
-        of_prediction = place >= len(reference.features)
-        for score in column.scores:
-            quality = score.name in ("range", "missing", "unseen")
-            group = _PREDICTION if of_prediction else _QUALITY if quality else _INPUTS
-            margin = _margin(score, column.rows or reference.rows)
-            low, high = max(0.0, score.mean - margin), min(1.0, score.mean + margin)
-            found.append(Watched(place, score, group, low, high, _bets(score, low, high)))
-    return found
-
-
-def _margin(score: Score, rows: int) -> float:
-    """How far a score's mean may lie from the reference's: three standard errors and a floor.
-
-    The error is that of rows / tau independent rows. Smaller references than 1,000 rows need the second term:
-    with 500 rows and 0.02 alone four of four quiet streams alarmed.
-    """
-    three_errors = 3 * score.deviation * math.sqrt(score.tau / rows)
-    if score.name in ("range", "unseen"):
-        return max(0.001, 3 / rows)
-    if score.name == "missing":
-        return max(0.002, three_errors, 3 / rows)
-    return max(0.02, three_errors, 3 / math.sqrt(12 * rows) if score.name != "category" else 3 / rows)
-
-
-def _bets(score: Score, low: float, high: float) -> tuple[Bet, ...]:
-    """Bets on "above" and "below" the interval. None where the interval leaves no room: such a bet never falls, so
-    its sum would reach any threshold by counting alone."""
-    power = 1 / score.tau
-    smooth = score.name in ("level", "spread")
-    bets: list[Bet] = []
-    if high < 0.98:
-        slopes = _SLOPES if smooth else _rare_slopes(high)
-        bets += [Bet(1 - slope, 1 + slope * (1 - high) / high, power) for slope in slopes]
-    if low > 0.02 and score.name not in ("range", "unseen"):
-        slopes = _SLOPES if smooth else _rare_slopes(1 - low)
-        bets += [Bet(1 + slope * low / (1 - low), 1 - slope, power) for slope in slopes]
-    if smooth:
-        return tuple(bets)
-    return tuple(Bet(bet.none**power, bet.whole**power, 1.0) for bet in bets)
-
-
-def _rare_slopes(high: float) -> list[float]:
-    """For an indicator of rate `high` at most: what expects the rates 2 high, 4 high, high + .05 and high + .25."""
-    expected = {2 * high, 4 * high, high + 0.05, high + 0.25}
-    rates = sorted(rate for rate in expected if rate < 0.99) or [(1 + high) / 2]
-    return [(rate - high) / (1 - high) for rate in rates]

@@ -78,7 +78,7 @@ class SecondOpinion:
 
     def _take(self, value: float) -> bool:
         self._events += 1
-        if math.isnan(value):
+        if not math.isfinite(value):
             return False
         self._mean += (value - self._mean) / self._events
         self._recent += (value - self._recent) * max(_RECENT, 1 / self._events)

@@ -64,3 +64,19 @@ def test_a_state_of_other_bets_starts_again() -> None:
     few = ErrorDetector(Baseline(0.5, 0.2), 1e4)
     few.update(errors(0.5, 10))
     assert ErrorDetector(Baseline(0.01, 0.0), 1e4).restored(few.state()).events in (0, 10)
+
+
+@pytest.mark.parametrize(("rate", "rows"), [(math.nan, 100), (0.1, 0), (-1.0, 100), (7.0, 100)])
+def test_a_rate_that_nobody_proved_is_no_alarm(rate: float, rows: int) -> None:
+    """NaN once passed for a rate of zero: every error would have been a rise."""
+    detector = ErrorDetector(baseline(rate, rows, 0.01), 1e4)
+    assert not detector.update(errors(0.5, 3000)).alarmed
+
+
+def test_a_loss_beyond_its_scale_counts_as_one_error() -> None:
+    """Bets are fair on [0, 1]; a single infinite loss would pay without bounds."""
+    detector = ErrorDetector(baseline(0.1, 2000, 0.01), 1e4)
+    strange = np.array([1e300, math.inf, -math.inf, math.nan, -5.0])
+    verdict = detector.update(np.concatenate([errors(0.05, 500), strange, errors(0.05, 500, 2)]))
+    assert math.isfinite(verdict.evidence)
+    assert not verdict.alarmed

@@ -51,3 +51,12 @@ def test_the_same_stream_gives_the_same_alarms_where_chance_is_inside() -> None:
     """KSWIN samples; its seed is fixed, so a replay is the same."""
     values = np.random.default_rng(2).normal(size=1500)
     assert SecondOpinion("KSWIN").update(values) == SecondOpinion("KSWIN").update(values)
+
+
+@pytest.mark.parametrize("name", ["ADWIN", "KSWIN", "PageHinkley"])
+def test_an_infinite_value_is_no_evidence(name: str) -> None:
+    """It would poison river's sums for ever, so that the detector never spoke again."""
+    detector = SecondOpinion(name)
+    values = np.random.default_rng(4).normal(size=300)
+    detector.update(np.concatenate([values, [np.inf, -np.inf]]))
+    assert detector.update(values + 10).alarmed

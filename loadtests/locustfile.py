@@ -5,8 +5,8 @@
 opens the web page on port 8089; `--headless -u 20 -r 20 -t 30s` does without. Single rows, batches of 32, sticky
 keys and feedback always run (choose with `--tags single batch sticky feedback`). With `--admin` and a token (scope
 operate) one user more moves a canary's weight all the time (alone with single rows: `--tags weights`). The summary
-at the end shows each version's share of the answers beside the weight it had; any failed request makes locust end
-with code 1.
+at the end shows each version's share of the answers beside the weight it had; any failed request, or none at
+all, makes locust end with code 1.
 """
 
 from __future__ import annotations
@@ -67,6 +67,13 @@ def _summary(environment: Environment, **_: Any) -> None:
         print("\nAnswers by version, beside the mean weight in force:", *shares.lines(), sep="\n", file=sys.stderr)
 
 
+def _expect_requests(environment: Environment, **_: Any) -> None:
+    """A load that never came to a request proves nothing: that is no success either."""
+    if not isinstance(environment.runner, WorkerRunner) and not environment.stats.total.num_requests:
+        print("no request ended in this time", file=sys.stderr)
+        environment.process_exit_code = 1
+
+
 # locust's hooks come without types.
 _hooks: Any = events
 _hooks.init_command_line_parser.add_listener(_options)
@@ -74,6 +81,7 @@ _hooks.report_to_master.add_listener(_report)
 _hooks.worker_report.add_listener(_reported)
 _hooks.test_start.add_listener(_forget)
 _hooks.test_stop.add_listener(_summary)
+_hooks.quitting.add_listener(_expect_requests)
 
 
 class _Caller(FastHttpUser):

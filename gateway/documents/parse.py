@@ -7,6 +7,7 @@ what is allowed there. Duplicate keys are refused: of two values a reader can no
 from __future__ import annotations
 
 import difflib
+import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -28,8 +29,12 @@ from gateway.names import model_name
 M = TypeVar("M", bound=BaseModel)
 Path = tuple[str | int, ...]
 
+_BRACKETS = re.compile(r"[\[\]{}]")
 _ANY_TIME = datetime(2000, 1, 1, tzinfo=UTC)
-MAX_CHARACTERS = 1_000_000
+MAX_CHARACTERS = 100_000
+"""A policy has a few thousand; the library reads about so many in a second or two."""
+MAX_DEPTH = 100
+"""Brackets open at a time; the library takes seconds for thousands."""
 MAX_NODES = 20_000
 """A few lines of YAML aliases can stand for billions of values; reading stops here."""
 
@@ -64,6 +69,9 @@ def validate(kind: type[M], content: object, subject: str) -> M:
 def _load(text: str, source: str) -> CommentedMap:
     if len(text) > MAX_CHARACTERS:
         raise InvalidConfig(f"{source}: longer than {MAX_CHARACTERS} characters", [Fault(source, "is too long")])
+    if _depth(text) > MAX_DEPTH:
+        detail = f"more than {MAX_DEPTH} brackets are open at a time"
+        raise InvalidConfig(f"{source}: {detail}", [Fault(source, detail)])
     try:
         tree = YAML(typ="rt").load(text)
         tree = CommentedMap() if tree is None else tree
@@ -81,6 +89,15 @@ def _load(text: str, source: str) -> CommentedMap:
     if not isinstance(tree, CommentedMap):
         raise InvalidConfig(f"{source}:1:1: must be a mapping of keys", [Fault(f"{source}:1:1", "must be a mapping")])
     return tree
+
+
+def _depth(text: str) -> int:
+    """How many brackets are open at most, quoted ones too."""
+    deepest = now = 0
+    for bracket in _BRACKETS.findall(text):
+        now = now + 1 if bracket in "[{" else max(0, now - 1)
+        deepest = max(deepest, now)
+    return deepest
 
 
 def _marked(error: MarkedYAMLError, source: str, detail: str) -> InvalidConfig:

@@ -141,6 +141,14 @@ def test_a_hostile_text_is_refused_quickly(text: str) -> None:
         parse_policy(text, "e.yaml")
 
 
+def test_many_open_brackets_are_refused_before_the_library_reads_them() -> None:
+    """It takes seconds for thousands of them. What is quoted counts too: nobody means so many."""
+    with pytest.raises(InvalidConfig, match=r"e\.yaml: more than 100 brackets are open"):
+        parse_policy("model: e\nrules: " + "[" * 101 + "]" * 101, "e.yaml")
+    with pytest.raises(InvalidConfig, match="rules"):
+        parse_policy("model: e\nrules: " + "[" * 20 + "]" * 20, "e.yaml")
+
+
 @given(st.text(max_size=60))
 def test_no_text_raises_anything_else(text: str) -> None:
     try:

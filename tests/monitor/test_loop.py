@@ -18,6 +18,8 @@ from gateway.errors import DocumentNotFound, JournalUnavailable
 from gateway.journal.journal import START
 from gateway.journal.record import Alert, Prediction, TrafficRecord
 from gateway.monitor.loop import MonitorLoop
+from gateway.monitor.state import read_state
+from gateway.monitor.terms import rate_of
 from gateway.names import ModelName
 from gateway.registry.package import write_package
 from gateway.registry.reference import encode_reference
@@ -262,3 +264,44 @@ async def test_a_store_that_fails_is_tried_again(place: Place, caplog: pytest.Lo
     assert not running.done()
     stop.set()
     await asyncio.wait_for(running, 10)
+
+
+async def test_a_monitor_that_falls_behind_samples_says_so_and_joins_every_label(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Detectors see a part from the next block on; what was counted and joined is the same as ever."""
+    await place.publish()
+    records = drifting()
+    place.write(records)
+    lags = iter(range(0, 1000, 2))
+
+    class Slow:
+        """A stream whose newest record runs away."""
+
+        def __init__(self, traffic: Any) -> None:
+            self.read = traffic.read
+
+        async def lag_seconds(self, _: bytes) -> float:
+            return float(next(lags))
+
+    object.__setattr__(place.stores, "traffic", Slow(place.stores.traffic))
+    loop = place.loop()
+    while await loop.step():
+        place.clock.advance(1.0)
+    state = read_state((await place.stores.joins.checkpoint())[1])
+    rates = [term.rate for term in state.terms if not term.model]
+    assert rates[:2] == [0.5, 0.25]
+    shown = await place.monitoring()
+    assert (shown.sampled, shown.sampling_rate) == (True, rates[-1])
+    assert shown.predictions == 500
+    assert shown.labels["joined"] == 452
+    assert shown.live[0].labelled < 400
+    assert caplog.text.count("detectors see") >= len(rates)
+    assert rate_of(state.terms) == (await _resumed_rate(place))
+
+
+async def _resumed_rate(place: Place) -> float:
+    """The rate at which a loop goes on that is started now."""
+    place.clock.advance(1.0)
+    await place.loop().step()
+    return (await place.monitoring()).sampling_rate

@@ -12,7 +12,7 @@ ARGS    ?=
 UV      ?= uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format loadtest bench scenarios rollouts statistics conformance lock clean
+.PHONY: help setup demo test check format loadtest bench scenarios rollouts monitor statistics conformance lock clean
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' Makefile | expand -t 18
@@ -72,6 +72,9 @@ scenarios: setup  ## measure swaps, bad neighbours, overload, slow clients and m
 
 rollouts: setup  ## roll bad and good versions out on a real gateway, and roll back; ARGS="broken --quick"
 	@exec $(RUN) -m loadtests.rollouts $(ARGS)
+
+monitor: setup  ## does the monitor keep up with 5,000 labelled predictions a second? ARGS="--seconds 20"
+	@exec $(RUN) -m loadtests.monitor $(ARGS)
 
 statistics: setup  ## try the rollout's rules and the monitor's detectors on made-up streams, beside others; ARGS="--quick --seed 7"
 	@missed=0; for study in rollout_study monitor_study; do \

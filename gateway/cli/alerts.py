@@ -14,7 +14,7 @@ from gateway.cli.directory import opened
 from gateway.cli.journal import DataHere, read_since
 from gateway.cli.remote import DEFAULT_DATA, AsJson, Data, Reason, Token, Url, connected, show, table, when
 
-_HELP = "Alerts; acknowledge or silence one, or follow them. Without a sub-command it lists: gateway alerts [MODEL]"
+_HELP = "Alerts. Without a sub-command it lists: gateway alerts [MODEL] [--acknowledge ID] [--follow] [--json]"
 _STATES = {
     "same": "same",
     "missing": "MISSING",

@@ -189,7 +189,7 @@ class JoinIndex(Protocol):
 
 def ids_of(entries: Iterable[Entry[TrafficRecord]]) -> list[str]:
     """The ids that a block names, each once: what to look up before `join`."""
-    return list(dict.fromkeys(entry.record.id for entry in entries))
+    return list(dict.fromkeys([entry.record.id for entry in entries]))
 
 
 def join(

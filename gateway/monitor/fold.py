@@ -77,7 +77,7 @@ class _Block:
         watch = self._watch(self._model_of(record))
         if isinstance(record, Prediction) and watch is not None:
             contract = self._context.versions.get(record.model, {}).get(record.contract)
-            names = [feature.name for feature in contract.manifest.features] if contract is not None else []
+            names = contract.names if contract is not None else ()
             is_in = is_sampled(record.id, self._context.rate)
             watch.answer(Entry(record, entry.time_ns, entry.place), names, is_sampled=is_in)
         joined = self._joining.take(entry)

@@ -27,14 +27,13 @@ _log = logging.getLogger(__name__)
 
 def versions_of(entries: Iterable[Entry[TrafficRecord]], waiting: Iterable[WaitingPrediction]) -> set[VersionId]:
     """Every version that a block speaks of, as answer or as contract."""
-    found: set[tuple[str, int]] = set()
-    for entry in entries:
-        record = entry.record
-        if isinstance(record, Prediction):
-            found.add((record.model, record.version))
-            found.add((record.model, record.contract))
-    for one in waiting:
-        found.update((one.model, answer[0]) for answer in one.answers)
+    answers = {
+        (record.model, record.version, record.contract)
+        for record in (entry.record for entry in entries)
+        if isinstance(record, Prediction)
+    }
+    found = {(model, number) for model, version, contract in answers for number in (version, contract)}
+    found |= {(one.model, answer[0]) for one in waiting for answer in one.answers}
     return {VersionId(ModelName(model), number) for model, number in found if number > 0}
 
 

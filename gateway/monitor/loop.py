@@ -26,7 +26,7 @@ from gateway.documents.store import ABSENT, ConfigStore, monitoring_name
 from gateway.errors import DocumentNotFound, GatewayError, JournalUnavailable, RevisionConflict
 from gateway.journal.join import JoinIndex, ids_of
 from gateway.journal.journal import START, Offset, TrafficJournal
-from gateway.journal.record import Alert, Entry, Record, TrafficRecord
+from gateway.journal.record import Alert, Entry, Prediction, Record, TrafficRecord
 from gateway.monitor.fold import Context, Folded, fold
 from gateway.monitor.lookup import Policies, Versions, remembered, versions_of
 from gateway.monitor.sampling import EVERYTHING, Pace, next_pace
@@ -39,6 +39,10 @@ from gateway.registry.registry import Registry
 
 BLOCK_ENTRIES = 4000
 """Entries folded at most in one step: some tenths of a second, so that a block's fixed price is shared by many."""
+
+_FIRST_BLOCK = 500
+_BLOCK_CELLS = 400_000
+"""So many input values are in memory at once, give or take: some tens of megabytes."""
 
 _PUBLISH_SECONDS = 1.0
 _TRIM_SECONDS = 60.0
@@ -80,6 +84,24 @@ class Control(Protocol):
         """Hand it to the kernel; False when it could not be written."""
 
 
+def next_block(block: int, largest: int, entries: int, cells: int) -> int:
+    """How many entries to ask for after a block of so many entries and input values.
+
+    Twice as many when it was full (the loop is behind), half when its values took too much memory.
+    """
+    if cells > _BLOCK_CELLS:
+        return max(1, block // 2)
+    return min(largest, 2 * block) if entries >= block and 2 * cells <= _BLOCK_CELLS else block
+
+
+def cells_of(entries: Sequence[Entry[TrafficRecord]]) -> int:
+    """How many input values these entries hold: rows times columns, as far as they are lists of rows."""
+    inputs = [entry.record.inputs for entry in entries if isinstance(entry.record, Prediction)]
+    return sum(
+        len(rows) * len(rows[0]) for rows in inputs if rows and isinstance(rows, list) and isinstance(rows[0], list)
+    )
+
+
 class MonitorLoop:
     """Folds traffic for ever. control: where alerts are written. cache: a directory for fetched packages."""
 
@@ -99,7 +121,8 @@ class MonitorLoop:
         self._versions = Versions(stores.registry, cache)
         self._summaries = _Summaries(stores.config)
         self._posts = Webhooks(post, clock)
-        self._block = block
+        self._largest = block
+        self._block = min(block, _FIRST_BLOCK)
         self._offset: Offset = START
         self._state: MonitorState | None = None
         self._pace = Pace()
@@ -114,10 +137,11 @@ class MonitorLoop:
             while not stop.is_set():
                 try:
                     started = self._clock.monotonic()
+                    limit = self._block
                     folded = await self.step()
                     if not folded:
                         await self._stores.traffic.wait(self._offset, _WAIT_SECONDS)
-                    elif folded < self._block:
+                    elif folded < limit:
                         # A block has its price, however small: what comes in the meantime shares the next one.
                         await self._clock.sleep(min(_GATHER_SECONDS, self._clock.monotonic() - started))
                 except GatewayError as error:
@@ -139,6 +163,7 @@ class MonitorLoop:
             await self._stores.joins.commit(batch.offset, body, joined.waiting, joined.early, joined.labelled)
             self._offset, self._state = batch.offset, folded.state
             self._tell(folded, context)
+            self._block = next_block(self._block, self._largest, len(batch.entries), cells_of(batch.entries))
         self._offset = batch.offset  # past damaged records too
         await self._housekeeping()
         return len(batch.entries)

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 EVERYTHING: Final = 1.0
 SMALLEST: Final = 1 / 64
 
-_BEHIND_SECONDS: Final = 3.0
+_BEHIND_SECONDS: Final = 2.0
 _NEAR_SECONDS: Final = 1.0
 _SETTLE_SECONDS: Final = 3.0
 """How long a lag is watched before it is judged."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from gateway.journal.record import Prediction
@@ -22,6 +23,16 @@ class Version:
     manifest: Manifest
     reference: Reference | None = None
     plan: Plan | None = None
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Its features, in the order of a record's inputs when it is the contract."""
+        return tuple(feature.name for feature in self.manifest.features)
+
+    @cached_property
+    def watched(self) -> tuple[str, ...]:
+        """The features of its reference, in its order."""
+        return tuple(column.name for column in self.plan.reference.features) if self.plan is not None else ()
 
     @property
     def spec(self) -> PredictionSpec | None:
@@ -44,8 +55,8 @@ def answer_rows(record: Prediction, version: Version, inputs_of: Sequence[str]) 
     plan = version.plan
     if plan is None or not isinstance(record.inputs, (list, tuple)) or not record.inputs:
         return None
-    names = [column.name for column in plan.reference.features]
-    if list(inputs_of) == names:
+    names = version.watched
+    if tuple(inputs_of) == names:
         rows = [list(row) for row in record.inputs]
     else:
         places = [inputs_of.index(name) if name in inputs_of else -1 for name in names]

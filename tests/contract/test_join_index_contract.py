@@ -97,6 +97,15 @@ async def test_trim_forgets_the_old_and_counts_who_waited_in_vain(stores: Stores
     assert await stores.joins.checkpoint() == (AT, b"s")
 
 
+async def test_trim_forgets_a_flood_of_early_feedback_alone(stores: Stores) -> None:
+    """Predictions of the same age go on waiting."""
+    early = {f"u{number}": [(0, number, 1, None)] for number in range(10)}
+    await stores.joins.commit(AT, b"s", [_waiting("a", 3)], early)
+    assert await stores.joins.trim(0, 0, early_before_ns=7) == 0
+    assert set(await stores.joins.find_feedback(list(early))) == {"u7", "u8", "u9"}
+    assert set(await stores.joins.find(["a"])) == {"a"}
+
+
 async def test_a_body_that_can_not_be_kept_changes_nothing(stores: Stores) -> None:
     """Promise 1 without a kill."""
     await stores.joins.commit(AT, b"1", [_waiting("a")])

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.journal.join import Early, Joined, LabelledRow, Pair, WaitingPrediction, ids_of, join
+from gateway.journal import join as join_module
+from gateway.journal.join import Backlog, Early, Joined, LabelledRow, Pair, WaitingPrediction, ids_of, join
 from gateway.journal.record import Entry, Feedback, Prediction, TrafficRecord
 from gateway.names import Outcome, Reason, Role
 from tests.journal.making import entry, label, prediction
@@ -212,3 +214,25 @@ def test_the_cut_into_blocks_changes_nothing(records: list[TrafficRecord], sizes
     assert cut.counts == whole.counts
     assert cut.known == whole.known
     assert cut.early == whole.early
+
+
+def test_feedback_for_unknown_ids_is_forgotten_oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood must not fill the index; what is among the newest still finds its prediction."""
+    monkeypatch.setattr(join_module, "_BACKLOG_ITEMS", 400)
+    unknown: list[TrafficRecord] = [label(f"u{number}") for number in range(1000)]
+    records = [*unknown, prediction("u10"), prediction("u990")]
+    entries = [entry(record, time_ns) for time_ns, record in enumerate(records, 1)]
+    backlog = Backlog()
+    joined = join(entries, {}, {}, _read, lambda _: 10**9, {}, backlog)
+    assert [row.id for row in joined.labelled] == ["u990"]
+    assert joined.counts["", "unknown"] == 1000
+    assert len(backlog.times) == 2
+    assert backlog.floor_ns > 500
+
+
+def test_the_rows_of_one_unknown_id_are_bounded() -> None:
+    """Each kept row is compared with every other one: a hundred thousand of them would stall the monitor."""
+    entries = [entry(label("u", row=row), row + 1) for row in range(3000)]
+    joined = join(entries, {}, {}, _read, lambda _: WAIT_NS, {})
+    assert len(joined.early["u"]) == 1000
+    assert joined.counts == {("", "unknown"): 3000}

@@ -16,14 +16,16 @@ from gateway.documents.policy import MonitoringPolicy, Policy, Webhook
 from gateway.documents.store import ABSENT, monitoring_name, policy_name
 from gateway.errors import DocumentNotFound, JournalUnavailable
 from gateway.journal.journal import START
-from gateway.journal.record import Alert, Prediction, TrafficRecord
-from gateway.monitor.loop import MonitorLoop
+from gateway.journal.record import Alert, Feedback, Prediction, TrafficRecord
+from gateway.monitor.loop import MonitorLoop, cells_of, next_block
+from gateway.monitor.state import read_state
+from gateway.monitor.terms import rate_of
 from gateway.names import ModelName
 from gateway.registry.package import write_package
 from gateway.registry.reference import encode_reference
 from gateway.stores.memory import connect_memory
 from gateway.stores.stores import Stores
-from tests.monitor.stream import MODEL, REFERENCE, manifest, sea, traffic
+from tests.monitor.stream import MODEL, REFERENCE, manifest, placed, sea, traffic
 
 NAME = ModelName(MODEL)
 
@@ -262,3 +264,63 @@ async def test_a_store_that_fails_is_tried_again(place: Place, caplog: pytest.Lo
     assert not running.done()
     stop.set()
     await asyncio.wait_for(running, 10)
+
+
+async def test_a_monitor_that_falls_behind_samples_says_so_and_joins_every_label(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Detectors see a part from the next block on; what was counted and joined is the same as ever."""
+    await place.publish()
+    records = drifting()
+    place.write(records)
+    lags = iter(range(0, 1000, 2))
+
+    class Slow:
+        """A stream whose newest record runs away."""
+
+        def __init__(self, traffic: Any) -> None:
+            self.read = traffic.read
+
+        async def lag_seconds(self, _: bytes) -> float:
+            return float(next(lags))
+
+    object.__setattr__(place.stores, "traffic", Slow(place.stores.traffic))
+    loop = place.loop()
+    while await loop.step():
+        place.clock.advance(1.0)
+    state = read_state((await place.stores.joins.checkpoint())[1])
+    rates = [term.rate for term in state.terms if not term.model]
+    assert rates[:2] == [0.5, 0.25]
+    shown = await place.monitoring()
+    assert (shown.sampled, shown.sampling_rate) == (True, rates[-1])
+    assert shown.predictions == 500
+    assert shown.labels["joined"] == 452
+    assert shown.live[0].labelled < 400
+    assert caplog.text.count("detectors see") >= len(rates)
+    assert rate_of(state.terms) == (await _resumed_rate(place))
+
+
+async def _resumed_rate(place: Place) -> float:
+    """The rate at which a loop goes on that is started now."""
+    place.clock.advance(1.0)
+    await place.loop().step()
+    return (await place.monitoring()).sampling_rate
+
+
+def test_a_block_grows_while_the_loop_is_behind_and_shrinks_when_records_are_large() -> None:
+    """A backlog is folded in few steps; wide records of many rows must not fill the memory."""
+    assert next_block(500, 4000, entries=500, cells=20_000) == 1000
+    assert next_block(3000, 4000, entries=3000, cells=20_000) == 4000
+    assert next_block(500, 4000, entries=499, cells=20_000) == 500
+    assert next_block(500, 4000, entries=500, cells=300_000) == 500
+    assert next_block(500, 4000, entries=500, cells=10**6) == 250
+    assert next_block(1, 4000, entries=1, cells=10**6) == 1
+
+
+def test_the_values_of_a_block_are_counted_whatever_their_shape() -> None:
+    """Inputs may be rows, tensors by name, or left out because they were too large."""
+    made = answers(3)
+    shapes: list[Any] = [{"x": [[1]]}, None, []]
+    records = [made[0], *(msgspec.structs.replace(made[1], inputs=one) for one in shapes)]
+    two = msgspec.structs.replace(made[2], inputs=[[1, 2, 3], [4, 5, 6]])
+    assert cells_of(placed([*records, two, Feedback("r0", 0, 1)])) == 3 + 6

@@ -48,13 +48,11 @@ class SqliteJoinIndex:
 
     async def find(self, ids: Sequence[str]) -> Mapping[str, WaitingPrediction]:
         """See `JoinIndex`."""
-        rows = await self._database.run(lambda db: _bodies(db, "waiting", ids))
-        return {id_: _waiting(body) for id_, body in rows}
+        return await self._database.run(lambda db: {id_: _waiting(body) for id_, body in _bodies(db, "waiting", ids)})
 
     async def find_feedback(self, ids: Sequence[str]) -> Mapping[str, Sequence[Early]]:
         """See `JoinIndex`."""
-        rows = await self._database.run(lambda db: _bodies(db, "early", ids))
-        return {id_: _early(body) for id_, body in rows}
+        return await self._database.run(lambda db: {id_: _early(body) for id_, body in _bodies(db, "early", ids)})
 
     async def commit(
         self,
@@ -65,13 +63,13 @@ class SqliteJoinIndex:
         labelled: Sequence[LabelledRow] = (),
     ) -> None:
         """See `JoinIndex`."""
-        waits = [(one.id, one.time_ns, len(one.labels), _encode(one)) for one in waiting]
-        early_rows = [(id_, max(one[1] for one in items), _encode(items)) for id_, items in early.items() if items]
-        forgotten = [(id_,) for id_, items in early.items() if not items]
-        rows = [(row.model, row.ordinal, row.predicted_ns, _encode(row)) for row in labelled]
-        counts = {row.model: row.ordinal for row in sorted(labelled, key=lambda row: row.ordinal)}
 
         def work(db: sqlite3.Connection) -> None:
+            waits = [(one.id, one.time_ns, len(one.labels), _encode(one)) for one in waiting]
+            early_rows = [(id_, max(one[1] for one in items), _encode(items)) for id_, items in early.items() if items]
+            forgotten = [(id_,) for id_, items in early.items() if not items]
+            rows = [(row.model, row.ordinal, row.predicted_ns, _encode(row)) for row in labelled]
+            counts = {row.model: row.ordinal for row in sorted(labelled, key=lambda row: row.ordinal)}
             with transaction(db):
                 db.executemany("INSERT OR REPLACE INTO waiting VALUES (?, ?, ?, ?)", waits)
                 db.executemany("INSERT OR REPLACE INTO early VALUES (?, ?, ?)", early_rows)

@@ -195,10 +195,10 @@ def _read(order: Order) -> Whole | None:
     try:
         whole = json.decode(state.read_bytes(), type=Whole)
         if part.stat().st_size < whole.size:
-            whole = None
+            return None
     except (OSError, MsgspecError):
-        whole = None
-    if whole is not None and not order.resumes:
+        return None
+    if not order.resumes:
         raise NotAllowed(f"{part} holds {whole.rows} rows of a run that did not end: go on with --resume, or delete it")
     return whole
 

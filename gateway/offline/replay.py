@@ -6,11 +6,9 @@ for want of the champion is in the agreement, not in the comparison with the cha
 
 from __future__ import annotations
 
-import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,8 +25,8 @@ from gateway.journal.record import Prediction
 from gateway.monitor.version import answers
 from gateway.names import ModelName, Reason, Role
 from gateway.offline.again import Requests, Why
-from gateway.offline.chosen import Chosen, choose, fetched
-from gateway.offline.engine import Runs, Start, started
+from gateway.offline.chosen import Chosen, choose
+from gateway.offline.engine import Runs, Start, fetched_and_started, started
 from gateway.offline.traffic import Answer, Traffic
 from gateway.registry.manifest import Manifest, PredictionSpec
 from gateway.registry.registry import Registry
@@ -105,18 +103,16 @@ async def replay(
     await traffic.read_labels()
     skip = 0 if limit is None else max(0, traffic.answers - limit)
     fold = _Fold(chosen, chosen.manifest.prediction)
-    with tempfile.TemporaryDirectory(prefix="gateway-replay-") as directory:
-        package = await fetched(registry, chosen.manifest, Path(directory))
-        async with start(chosen.manifest, package) as engine:
-            async for page in traffic.read(skip):
-                await fold.add(page, engine)
-                progress(fold.requests, traffic.answers - skip, fold.rows)
-        champion_us = await _champion_times(chosen, registry, traffic, skip, Path(directory), start)
+    async with fetched_and_started(registry, chosen.manifest, start) as engine:
+        async for page in traffic.read(skip):
+            await fold.add(page, engine)
+            progress(fold.requests, traffic.answers - skip, fold.rows)
+    champion_us = await _champion_times(chosen, registry, traffic, skip, start)
     return fold.report((since_ns or 0) / 1e9, champion_us)
 
 
 async def _champion_times(
-    chosen: Chosen, registry: Registry, traffic: Traffic, skip: int, directory: Path, start: Start
+    chosen: Chosen, registry: Registry, traffic: Traffic, skip: int, start: Start
 ) -> array[float]:
     """Run times of the present champion on the first requests; none where it is the version itself, or can not run."""
     times = array("d")
@@ -125,7 +121,7 @@ async def _champion_times(
         return times
     requests = Requests(Contract(champion, chosen.policy.inputs), chosen.manifests, chosen.policy.journal.redact)
     try:
-        async with start(champion, await fetched(registry, champion, directory)) as engine:
+        async with fetched_and_started(registry, champion, start) as engine:
             async for page in traffic.read(skip):
                 found = [requests.prepare(answer.record) for answer in page[: _TIMED_REQUESTS - len(times)]]
                 runs = await engine.run([one.tensors for one in found if isinstance(one, Prepared)])

@@ -104,7 +104,14 @@ def _paired(report: Report) -> Iterator[Any]:
 def _row(item: tuple[str, Paired]) -> list[str]:
     name, one = item
     figures = [f"{one.own:.4g}", f"{one.other:.4g}", _shown(one.difference, "+")]
-    return [name, str(one.rows), *figures, str(one.better), str(one.worse), f"{one.p:.3g}"]
+    return [
+        name,
+        str(one.rows),
+        *figures,
+        str(one.better),
+        str(one.worse),
+        f"{one.p:.3g}" if one.p > 1e-99 else "< 1e-99",
+    ]
 
 
 def count_of(count: int, noun: str) -> str:

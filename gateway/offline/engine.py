@@ -59,6 +59,11 @@ class Engine:
         """Load the version. Raises CorruptPackage or ExecutionError with the reason."""
         await self._runner.start()
 
+    @property
+    def process_id(self) -> int | None:
+        """Its process; None once it is gone."""
+        return self._runner.process_id
+
     async def run(self, tables: Sequence[Tensors]) -> list[Run]:
         """See `Runs`; when the process is gone nothing of this call is worth keeping."""
         done: list[Run] = []

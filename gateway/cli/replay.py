@@ -16,7 +16,7 @@ from gateway.cli.score import progress_bar
 if TYPE_CHECKING:
     from gateway.comparison.figure import Figure
     from gateway.comparison.tally import Paired
-    from gateway.offline.replay import Report, RunTimes
+    from gateway.offline.replay import Report
 
 _WHY = {
     "digest_only": "the inputs were too large to be kept (journal.max_record_bytes)",
@@ -25,6 +25,7 @@ _WHY = {
     "contract_mismatch": "it needs features that the request did not have",
     "rejected": "its contract refuses the values",
 }
+_TIMES = ("the version here", "the champion here", "the champion then, in service")
 _SHOWN_FLIPS = 8
 
 
@@ -84,9 +85,7 @@ def _parts(report: Report) -> Iterator[Any]:
         yield from _paired(report)
     else:
         yield "no labels of these rows are known"
-    times = [("p50", "p50"), ("p99", "p99")]
-    rows = [[one, _us(report.run_time, key), _us(report.champion_run_time, key)] for one, key in times]
-    yield table("run time of a request, us", ["", f"{name} now", "the champion then"], rows)
+    yield table("run time of a request, us", ["", *_TIMES], [_times(report, key) for key in ("p50", "p99")])
     if found.flips:
         yield table("other answers", ["then", "now", "rows"], found.flips[:_SHOWN_FLIPS])
 
@@ -105,7 +104,14 @@ def _paired(report: Report) -> Iterator[Any]:
 def _row(item: tuple[str, Paired]) -> list[str]:
     name, one = item
     figures = [f"{one.own:.4g}", f"{one.other:.4g}", _shown(one.difference, "+")]
-    return [name, str(one.rows), *figures, str(one.better), str(one.worse), f"{one.p:.3g}"]
+    return [
+        name,
+        str(one.rows),
+        *figures,
+        str(one.better),
+        str(one.worse),
+        f"{one.p:.3g}" if one.p > 1e-99 else "< 1e-99",
+    ]
 
 
 def count_of(count: int, noun: str) -> str:
@@ -119,5 +125,6 @@ def _shown(figure: Figure | None, sign: str = "") -> str:
     return f"{figure.value:{sign}.4g} ({figure.low:{sign}.4g} to {figure.high:{sign}.4g})"
 
 
-def _us(times: RunTimes | None, key: str) -> str:
-    return "" if times is None else f"{getattr(times, key):.0f}"
+def _times(report: Report, key: str) -> list[str]:
+    every = (report.run_time, report.champion_run_time, report.journaled_run_time)
+    return [key, *("" if times is None else f"{getattr(times, key):.0f}" for times in every)]

@@ -35,7 +35,11 @@ Examples:
 
   gateway weights fraud 2=10 --reason "first look"
 
+  gateway replay fraud --version 2 --since 7d
+
   gateway rollout start fraud 2
+
+  gateway score fraud day.csv day-scored.csv
 
   gateway status
 

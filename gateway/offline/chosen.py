@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from gateway.documents.policy import Policy
 from gateway.documents.route import Route
@@ -52,9 +51,3 @@ def _champion(present: Present) -> int:
         numbers = ", ".join(map(str, present.manifests))
         raise NotAllowed(f"{present.model} has no champion yet; name a version with --version ({numbers})")
     return present.route.champion
-
-
-async def fetched(registry: Registry, manifest: Manifest, into: Path) -> Path:
-    """The package's files in a directory below `into`, checked. Raises VersionNotFound, CorruptPackage."""
-    _, directory = await registry.fetch(manifest.version, into)
-    return directory

@@ -8,8 +8,9 @@ crashes a champion here is no reason to take it out of service.
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from gateway.errors import ExecutionError
 from gateway.execution.executor import Run
 from gateway.execution.tensors import Tensors
 from gateway.registry.manifest import Manifest
+from gateway.registry.registry import Registry
 from gateway.serving.isolation import RUNNING, yielding_threads
 from gateway.serving.runner import Runner
 from gateway.serving.runner_process import End
@@ -56,6 +58,11 @@ class Engine:
     async def start(self) -> None:
         """Load the version. Raises CorruptPackage or ExecutionError with the reason."""
         await self._runner.start()
+
+    @property
+    def process_id(self) -> int | None:
+        """Its process; None once it is gone."""
+        return self._runner.process_id
 
     async def run(self, tables: Sequence[Tensors]) -> list[Run]:
         """See `Runs`; when the process is gone nothing of this call is worth keeping."""
@@ -99,3 +106,16 @@ async def started(manifest: Manifest, directory: Path, memory_bytes: int = MEMOR
         yield engine
     finally:
         await engine.close()
+
+
+@asynccontextmanager
+async def fetched_and_started(registry: Registry, manifest: Manifest, start: Start) -> AsyncIterator[Runs]:
+    """An engine of a version in the registry. Its files are gone again once it is loaded, whatever ends this process.
+
+    Raises VersionNotFound, CorruptPackage or ExecutionError.
+    """
+    async with AsyncExitStack() as stack:
+        with tempfile.TemporaryDirectory(prefix="gateway-offline-") as directory:
+            _, package = await registry.fetch(manifest.version, Path(directory))
+            engine = await stack.enter_async_context(start(manifest, package))
+        yield engine

@@ -6,11 +6,9 @@ for want of the champion is in the agreement, not in the comparison with the cha
 
 from __future__ import annotations
 
-import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,7 @@ from msgspec import Struct
 
 from gateway.comparison.tally import Comparison, Row, Tally, log_loss
 from gateway.documents.store import ConfigStore
-from gateway.errors import InvalidConfig
+from gateway.errors import ExecutionError, InvalidConfig, RegistryError
 from gateway.execution.contract import Contract, Prepared
 from gateway.execution.executor import Run
 from gateway.execution.tensors import to_json
@@ -27,8 +25,8 @@ from gateway.journal.record import Prediction
 from gateway.monitor.version import answers
 from gateway.names import ModelName, Reason, Role
 from gateway.offline.again import Requests, Why
-from gateway.offline.chosen import Chosen, choose, fetched
-from gateway.offline.engine import Runs, Start, started
+from gateway.offline.chosen import Chosen, choose
+from gateway.offline.engine import Runs, Start, fetched_and_started, started
 from gateway.offline.traffic import Answer, Traffic
 from gateway.registry.manifest import Manifest, PredictionSpec
 from gateway.registry.registry import Registry
@@ -38,8 +36,12 @@ _NOT_COMPARED = frozenset({Reason.PINNED, Reason.RULE, Reason.FALLBACK_VERSION, 
 _NOT_TIMED = frozenset({Reason.CACHE, Reason.FALLBACK_VALUE})
 
 
+_TIMED_REQUESTS = 1000
+"""So many requests are run by the present champion too, for its run time."""
+
+
 class RunTimes(Struct, frozen=True):
-    """Run times of requests, in microseconds: the version's processor time now, the champion's as it was journaled."""
+    """Run times of requests, in microseconds."""
 
     requests: int
     p50: float
@@ -51,7 +53,9 @@ class Report(Struct, frozen=True, kw_only=True):
 
     requests: answers of the stretch; replayed: of those; not_replayed: by reason (`Why`); failed: the version had no
     answer. rows: replayed. trained: labelled rows that it was trained on, left out. champions: rows compared, by the
-    version that was champion then. comparison: the version (own) beside what was answered (other).
+    version that was champion then. comparison: the version (own) beside what was answered (other). run_time and
+    champion_run_time: processor time here, of the version and of the present champion, on the same machine at the same
+    time (None: the version is the champion). journaled_run_time: of the champion then, as it was measured in service.
     """
 
     model: str
@@ -68,6 +72,7 @@ class Report(Struct, frozen=True, kw_only=True):
     comparison: Comparison
     run_time: RunTimes | None
     champion_run_time: RunTimes | None
+    journaled_run_time: RunTimes | None
 
 
 Progress = Callable[[int, int | None, int], None]
@@ -98,13 +103,34 @@ async def replay(
     await traffic.read_labels()
     skip = 0 if limit is None else max(0, traffic.answers - limit)
     fold = _Fold(chosen, chosen.manifest.prediction)
-    with tempfile.TemporaryDirectory(prefix="gateway-replay-") as directory:
-        package = await fetched(registry, chosen.manifest, Path(directory))
-        async with start(chosen.manifest, package) as engine:
+    async with fetched_and_started(registry, chosen.manifest, start) as engine:
+        async for page in traffic.read(skip):
+            await fold.add(page, engine)
+            progress(fold.requests, traffic.answers - skip, fold.rows)
+    champion_us = await _champion_times(chosen, registry, traffic, skip, start)
+    return fold.report((since_ns or 0) / 1e9, champion_us)
+
+
+async def _champion_times(
+    chosen: Chosen, registry: Registry, traffic: Traffic, skip: int, start: Start
+) -> array[float]:
+    """Run times of the present champion on the first requests; none where it is the version itself, or can not run."""
+    times = array("d")
+    champion = None if chosen.route is None else chosen.manifests.get(chosen.route.champion)
+    if champion is None or champion.number == chosen.manifest.number:
+        return times
+    requests = Requests(Contract(champion, chosen.policy.inputs), chosen.manifests, chosen.policy.journal.redact)
+    try:
+        async with fetched_and_started(registry, champion, start) as engine:
             async for page in traffic.read(skip):
-                await fold.add(page, engine)
-                progress(fold.requests, traffic.answers - skip, fold.rows)
-    return fold.report((since_ns or 0) / 1e9)
+                found = [requests.prepare(answer.record) for answer in page[: _TIMED_REQUESTS - len(times)]]
+                runs = await engine.run([one.tensors for one in found if isinstance(one, Prepared)])
+                times.extend(run.latency_us for run in runs if run.outputs is not None)
+                if len(times) >= _TIMED_REQUESTS or not found:
+                    break
+    except (ExecutionError, RegistryError):  # the comparison with its answers stands all the same
+        return array("d")
+    return times
 
 
 class _Fold:
@@ -123,7 +149,7 @@ class _Fold:
         self._not_replayed: Counter[str] = Counter()
         self._champions: Counter[str] = Counter()
         self._failed = self._trained = 0
-        self._own_us, self._champion_us = array("d"), array("d")
+        self._own_us, self._journaled_us = array("d"), array("d")
 
     async def add(self, page: Sequence[Answer], engine: Runs) -> None:
         """Replay a page of answers. Raises ExecutionError when the engine is gone."""
@@ -142,7 +168,7 @@ class _Fold:
     def _count(self, answer: Answer, rows: int, run: Run) -> None:
         record = answer.record
         if record.role == Role.CHAMPION and record.reason not in _NOT_TIMED:
-            self._champion_us.append(record.latency_us)
+            self._journaled_us.append(record.latency_us)
         parts = self._slicer.of(record)
         if run.outputs is None:
             self._failed += 1
@@ -177,8 +203,8 @@ class _Fold:
             return None
         return label
 
-    def report(self, since: float) -> Report:
-        """What was found. since: seconds since 1970."""
+    def report(self, since: float, champion_us: array[float]) -> Report:
+        """What was found. since: seconds since 1970. champion_us: run times of the present champion here."""
         left_out = sum(self._not_replayed.values())
         return Report(
             model=self._manifest.model,
@@ -194,7 +220,8 @@ class _Fold:
             kind=self._spec.kind,
             comparison=self._tally.comparison(),
             run_time=_run_times(self._own_us),
-            champion_run_time=_run_times(self._champion_us),
+            champion_run_time=_run_times(champion_us),
+            journaled_run_time=_run_times(self._journaled_us),
         )
 
 

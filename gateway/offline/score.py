@@ -8,7 +8,6 @@ without interruption writes. Works on the stores' ports, so beside a running gat
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -21,8 +20,8 @@ from gateway.errors import InvalidInput, NotAllowed
 from gateway.names import ModelName
 from gateway.offline.answer import FLAGS, REJECTED, Answered, Answering, Column
 from gateway.offline.cell import Layout, layout, readers
-from gateway.offline.chosen import Chosen, choose, fetched
-from gateway.offline.engine import Runs, Start, started
+from gateway.offline.chosen import Chosen, choose
+from gateway.offline.engine import Runs, Start, fetched_and_started, started
 from gateway.offline.sink import Kept, PartFile, Pipe, encoder_of, part_of
 from gateway.offline.source import Batch, Place, Source, identity, open_source
 from gateway.registry.registry import Registry
@@ -93,10 +92,8 @@ async def score(
                 "others now; delete it to begin again"
             )
         run = _Run(order, job, chosen.manifest.number, source, there, answering, progress)
-        with tempfile.TemporaryDirectory(prefix="gateway-score-") as directory:
-            package = await fetched(registry, chosen.manifest, Path(directory))
-            async with start(chosen.manifest, package) as engine:
-                whole = await run.through(engine, before, added)
+        async with fetched_and_started(registry, chosen.manifest, start) as engine:
+            whole = await run.through(engine, before, added)
     resumed = before.rows if before is not None else 0
     version = str(chosen.manifest.version)
     return Scored(version, whole.rows, whole.rejected, whole.flagged, resumed, there.absent, there.unknown)
@@ -195,10 +192,10 @@ def _read(order: Order) -> Whole | None:
     try:
         whole = json.decode(state.read_bytes(), type=Whole)
         if part.stat().st_size < whole.size:
-            whole = None
+            return None
     except (OSError, MsgspecError):
-        whole = None
-    if whole is not None and not order.resumes:
+        return None
+    if not order.resumes:
         raise NotAllowed(f"{part} holds {whole.rows} rows of a run that did not end: go on with --resume, or delete it")
     return whole
 

@@ -14,7 +14,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol, cast
 
 from gateway.errors import InvalidConfig, NotAllowed
 from gateway.offline.cell import Layout, plain
@@ -108,6 +108,10 @@ class _Lines:
             yield line[start:].decode()
 
 
+def _unpacked(file: IO[bytes]) -> IO[bytes]:
+    return cast(IO[bytes], gzip.GzipFile(fileobj=file))
+
+
 class CsvSource:
     """See `Source`."""
 
@@ -119,7 +123,7 @@ class CsvSource:
             self.total: int | None = None
         else:
             self._packed = Path(path).open("rb")  # noqa: SIM115 - `close` closes it
-            self._file = gzip.GzipFile(fileobj=self._packed) if path.endswith(".gz") else self._packed
+            self._file = _unpacked(self._packed) if path.endswith(".gz") else self._packed
             self.total = Path(path).stat().st_size
         header, self._begin = self._header()
         self.names: tuple[str, ...] = tuple(name.strip() for name in header)

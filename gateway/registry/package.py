@@ -45,6 +45,8 @@ def write_package(
     Nothing is synced to the disk: the store that takes the package does that. Raises ValueError for a wrong file name
     and FileExistsError when the directory holds anything.
     """
+    # As it will be read: a range that was written 0 is read 0.0, and the digest is of its text.
+    manifest = msgspec.convert(msgspec.to_builtins(manifest), Manifest)
     directory.mkdir(parents=True, exist_ok=True)
     if any(directory.iterdir()):
         raise FileExistsError(f"{directory} is not empty: a package is written into a new directory")

@@ -98,11 +98,13 @@ class RuleClassifier(ClassifierMixin, _Rules):  # type: ignore[misc]
 
     def predict_proba(self, features: Any) -> NDArray[np.float32]:
         """1 for the class that is said."""
-        return self.table()[self.firsts(features)]
+        shares: NDArray[np.float32] = self.table()[self.firsts(features)]
+        return shares
 
     def table(self) -> NDArray[np.float32]:
         """The probability row of each answer."""
-        return (np.array(self.answers)[:, None] == self.classes_[None, :]).astype(np.float32)
+        is_said: NDArray[Any] = np.array(self.answers)[:, None] == self.classes_[None, :]
+        return is_said.astype(np.float32)
 
 
 class RuleRegressor(RegressorMixin, _Rules):  # type: ignore[misc]
@@ -110,7 +112,8 @@ class RuleRegressor(RegressorMixin, _Rules):  # type: ignore[misc]
 
     def predict(self, features: Any) -> NDArray[np.float32]:
         """The value of each row."""
-        return np.array(self.answers, dtype=np.float32)[self.firsts(features)]
+        said: NDArray[np.float32] = np.array(self.answers, dtype=np.float32)[self.firsts(features)]
+        return said
 
 
 def _register() -> None:

@@ -54,9 +54,7 @@ def test_a_version_is_replayed_before_it_meets_a_user(command: Command, data: Pa
     assert found["run_time"]["p99"] >= found["run_time"]["p50"] > 0
     nothing = command("replay", "m", "--version", "1", "--since", "2100-01-01", "--data", str(data))
     assert "no labels of these rows are known" in nothing.out
-
-
-def test_wrong_orders_are_told(command: Command, data: Path) -> None:
+    # Wrong orders are told.
     assert "there is no version m@9" in command("replay", "m", "--version", "9", "--data", str(data)).err
     assert command("replay", "m", "--version", "1", "--since", "soon", "--data", str(data)).code == 2
     assert "no data directory" in command("replay", "m", "--data", "nowhere").err

@@ -38,9 +38,7 @@ def test_a_file_is_scored_in_a_process_of_its_own(command: Command, data: Path, 
     assert (told["version"], told["rows"], told["rejected"], told["out"]) == ("m@1", 3, 1, "out.csv")
     strict = command("score", "m", "in.csv", "-", "--strict", "--version", "1", "--data", str(data))
     assert (strict.code, "row 2: a is missing" in strict.err) == (1, True)
-
-
-def test_wrong_orders_are_told(command: Command, data: Path, tmp_path: Path) -> None:
+    # Wrong orders are told.
     (tmp_path / "in.csv").write_text("id,b\n1,7\n")
     words = ("--version", "1", "--data", str(data))
     assert "takes a, b" in command("score", "m", "in.csv", "out.csv", *words).err

@@ -7,7 +7,7 @@ import statistics
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.comparison.figure import Figure, Moments, f1, matched, root, share, sign_test
@@ -29,6 +29,7 @@ def test_the_mean_of_numbers_added_one_at_a_time(numbers: list[float]) -> None:
     assert figure.high - figure.value == pytest.approx(half, rel=1e-6, abs=1e-4)
 
 
+@settings(max_examples=40)
 @given(st.integers(1, 3000), st.data())
 def test_every_interval_holds_its_value(rows: int, data: st.DataObject) -> None:
     better = data.draw(st.integers(0, rows))

@@ -185,3 +185,13 @@ def test_a_package_is_written_into_a_new_directory(package: Path) -> None:
 def test_default_fields_are_not_part_of_the_digest() -> None:
     """A field added to the contract later must not make every published version corrupt."""
     assert package_digest(MODEL, DRAFT) == "7da64e09f423b087bfe5e6b37d4005dbd6dc9839f7f52d692daa94947bf484af"
+
+
+def test_a_range_in_whole_numbers_is_the_same_range(tmp_path: Path) -> None:
+    """Recipes write `low=0`; read again it is 0.0, and the digest must not change on the way."""
+    digests = []
+    for name, low in (("whole", 0), ("fraction", 0.0)):
+        manifest = Manifest(model="m", features=(Feature(name="a", low=low),))
+        digests.append(write_package(tmp_path / name, b"model", manifest).digest)
+        assert read_package(tmp_path / name).digest == digests[-1]
+    assert digests[0] == digests[1]

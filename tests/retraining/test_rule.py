@@ -36,7 +36,7 @@ numbers = st.sampled_from([0.0, 0.1, 0.5, 1.0, -2.5, 1e30])
 conditions = st.tuples(st.sampled_from(NAMES), st.sampled_from(sorted(OPERATORS)), numbers)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.sampled_from([("x", "y", "z"), (0, 1, 2), ()]),
     st.lists(st.tuples(st.integers(0, 2), st.lists(conditions, min_size=1, max_size=3)), min_size=1, max_size=4),

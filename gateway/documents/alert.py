@@ -1,4 +1,7 @@
-"""What people did about alerts, and the monitor's summary of a model."""
+"""What people did about alerts, and the monitor's summary of a model.
+
+The life of an alert: raised -> (acknowledged, silenced: by people, see `AlertHandling`) -> cleared (by the monitor).
+"""
 
 from __future__ import annotations
 
@@ -47,3 +50,6 @@ class Monitoring(Struct, frozen=True, kw_only=True):
     alerts: list[dict[str, Any]] = []  # newest first, at most 50, each an Alert as a mapping plus time and state
     lag_seconds: float = 0.0
     sampled: bool = False
+    verdict: str = ""  # of the champion, now; empty: nothing stands against it
+    response: str = ""
+    verdicts: list[dict[str, Any]] = []  # version, role, verdict, response, alerts: of each that has latched alerts

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from gateway.documents.policy import Policy
 from gateway.journal.join import Early, Joined, LabelledRow, Pair, WaitingPrediction, join
 from gateway.journal.record import Alert, Entry, Feedback, Prediction, TrafficRecord
+from gateway.monitor.finding import Told
+from gateway.monitor.label import Label
 from gateway.monitor.state import MonitorState
 from gateway.monitor.version import Version, answers
-from gateway.monitor.watch import Label, Watch
+from gateway.monitor.watch import Watch
 from gateway.names import ModelName, Role
 
 
@@ -41,12 +44,18 @@ class Context:
 
 @dataclass(frozen=True)
 class Folded:
-    """What a block came to: the next state, alerts in order, what the index must remember, the models touched."""
+    """What a block came to: the next state, alerts and clearings in order, what the index must remember, the models
+    touched."""
 
     state: MonitorState
-    alerts: tuple[Alert, ...]
+    told: tuple[Told, ...]
     joined: Joined
     models: frozenset[ModelName]
+
+    @property
+    def alerts(self) -> tuple[Alert, ...]:
+        """The alerts of what was told."""
+        return tuple(one.record for one in self.told if isinstance(one.record, Alert))
 
 
 def fold(state: MonitorState, entries: Sequence[Entry[TrafficRecord]], context: Context) -> Folded:
@@ -72,23 +81,22 @@ class _Block:
         self._labelled: list[LabelledRow] = []
         self._pairs: list[Pair] = []
         self._counts: Counter[tuple[str, str]] = Counter()
-        self._alerts: list[Alert] = []
+        self._told: list[Told] = []
 
     def take(self, entry: Entry[TrafficRecord]) -> None:
         """One entry: an answer is bet on first, then whatever labels it completed."""
         record = entry.record
         watch = self._watch(self._model_of(record))
+        if watch is not None:
+            watch.begin(entry)
         if isinstance(record, Prediction) and watch is not None:
-            contract = self._context.versions.get(record.model, {}).get(record.contract)
-            names = [feature.name for feature in contract.manifest.features] if contract is not None else []
-            watch.answer(Entry(record, entry.time_ns, entry.place), names)
+            watch.answer(record, *self._inputs(record))
         joined = self._join(entry, watch)
         if watch is not None:
             self._labels(watch, joined, entry)
             if isinstance(record, Feedback) and record.value is not None and not joined.labelled:
                 self._value(watch, record)
-            self._alerts += watch.alerts
-            watch.alerts.clear()
+            self._told += watch.told()
 
     def folded(self) -> Folded:
         """The block's outcome."""
@@ -101,7 +109,7 @@ class _Block:
                 unknown[outcome] += count
         return Folded(
             MonitorState(models, dict(unknown)),
-            tuple(self._alerts),
+            tuple(self._told),
             Joined(
                 tuple(self._changed.values()),
                 self._changed_early,
@@ -123,8 +131,19 @@ class _Block:
             return None
         if model not in self._watches:
             policy, versions = self._policy(model), self._context.versions.get(model, {})
-            self._watches[model] = Watch(model, self._state.of(model), policy.monitoring, versions)
+            self._watches[model] = Watch(model, self._state.of(model), policy, versions)
         return self._watches[model]
+
+    def _inputs(self, record: Prediction) -> tuple[Any, list[str]]:
+        """A record's inputs and the names of their features. A shadow's are those of the answer with the same id, when
+        that came first."""
+        inputs, number = record.inputs, record.contract
+        if record.role is Role.SHADOW and inputs is None:
+            known = self._known.get(record.id)
+            if known is not None and known.answer is not None and not known.duplicate:
+                inputs, number = known.inputs, known.contract
+        contract = self._context.versions.get(record.model, {}).get(number)
+        return inputs, [feature.name for feature in contract.manifest.features] if contract is not None else []
 
     def _join(self, entry: Entry[TrafficRecord], watch: Watch | None) -> Joined:
         ordinals = {watch.model: watch.labelled_rows} if watch is not None else {}

@@ -26,9 +26,11 @@ from gateway.documents.store import ABSENT, ConfigStore, monitoring_name, policy
 from gateway.errors import DocumentNotFound, GatewayError, InvalidConfig, JournalUnavailable, RevisionConflict
 from gateway.journal.join import JoinIndex, WaitingPrediction, ids_of
 from gateway.journal.journal import START, Offset, TrafficJournal
-from gateway.journal.record import Alert, Entry, Prediction, Record, TrafficRecord
+from gateway.journal.record import Alert, Cleared, Entry, Prediction, Record, TrafficRecord
 from gateway.monitor.fold import Context, Folded, fold
+from gateway.monitor.notice import Notices
 from gateway.monitor.panel import Plan
+from gateway.monitor.present import judged
 from gateway.monitor.state import MonitorState, read_state
 from gateway.monitor.summary import summarise
 from gateway.monitor.version import Version
@@ -95,6 +97,7 @@ class MonitorLoop:
         self._known = _Versions(stores.registry, cache)
         self._summaries = _Summaries(stores.config)
         self._posts = Webhooks(post, clock)
+        self._notices = Notices(stores.config, self._posts, clock)
         self._block = block
         self._offset: Offset = START
         self._state: MonitorState | None = None
@@ -127,32 +130,32 @@ class MonitorLoop:
         if batch.entries:
             context = await self._context(batch.entries)
             folded = await asyncio.to_thread(fold, self._state, batch.entries, context)
-            self._raise(folded.alerts)
+            self._raise([one.record for one in folded.told])
             joined = folded.joined
             await self._stores.joins.commit(
                 batch.offset, folded.state.encode(), joined.waiting, joined.early, joined.labelled
             )
             self._offset, self._state = batch.offset, folded.state
-            self._tell(folded, context)
+            await self._tell(folded, context)
         self._offset = batch.offset  # past damaged records too
         await self._housekeeping()
         return len(batch.entries)
 
-    def _raise(self, alerts: Sequence[Alert]) -> None:
+    def _raise(self, records: Sequence[Alert | Cleared]) -> None:
         """Into the control stream, before the commit: an alert may come twice there, never not at all."""
-        for alert in alerts:
-            self._control.offer(alert)
-        if alerts and not self._control.flush():
+        for record in records:
+            self._control.offer(record)
+        if records and not self._control.flush():
             raise JournalUnavailable("an alert could not be written to the control stream; the block is repeated")
 
-    def _tell(self, folded: Folded, context: Context) -> None:
+    async def _tell(self, folded: Folded, context: Context) -> None:
         self._touched |= folded.models
         for (model, outcome), count in folded.joined.counts.items():
             metrics.labels.labels(model or "unknown", outcome).inc(count)
         for alert in folded.alerts:
             metrics.alerts.labels(alert.model, alert.kind, alert.detector).inc()
-            for hook in context.policy(alert.model).monitoring.alerts:
-                self._posts.send(hook.webhook, msgspec.json.encode(msgspec.structs.asdict(alert)))
+        for one in folded.told:
+            await self._notices.tell(one, context.policy(one.record.model).monitoring.alerts)
 
     async def _context(self, entries: Sequence[Entry[TrafficRecord]]) -> Context:
         ids = ids_of(entries)
@@ -196,16 +199,18 @@ class MonitorLoop:
             await self._summaries.put(summary)
 
     def _summary(self, state: MonitorState, model: ModelName, now: float, lag: float) -> Monitoring:
-        return summarise(
+        policy, remembered = self._policies.get(model) or Policy(model=model), state.of(model)
+        summary = summarise(
             model,
-            state.of(model),
-            (self._policies.get(model) or Policy(model=model)).monitoring,
+            remembered,
+            policy.monitoring,
             self._known.known(model),
             unknown=state.unknown.get("unknown", 0),
             now=now,
             offset=self._offset.hex(),
             lag_seconds=lag,
         )
+        return judged(summary, remembered, policy)
 
     async def _trim(self, now: float) -> None:
         names = await self._stores.config.list(policy_name(ModelName("")))

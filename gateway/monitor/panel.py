@@ -99,6 +99,18 @@ class Plan:
         self.grouped = np.zeros((len(flat), len(KINDS)))
         self.grouped[np.arange(len(flat)), self.group_of] = self.weights
 
+    @property
+    def unwatched(self) -> dict[str, str]:
+        """Columns that no bet watches, each with the reason."""
+        watched = {one.column for one in self.watched}
+        return {
+            column.name: "the reference has no value of it"
+            if not column.rows or column.missing == 1
+            else "no score of it leaves room to bet"
+            for place, column in enumerate(self.columns)
+            if place not in watched
+        }
+
     def score_block(self, values: FloatArray) -> FloatArray:
         """Scores (n, scores) of encoded rows (n, columns). A missing value gives the score's own mean: no evidence."""
         placed = positions(self.quantiles, values[:, self.ranked]) if self.ranked.size else values[:, :0]
@@ -145,9 +157,11 @@ class Panel:
     At most one alarm is told for a block of 16; another kind that fired in it is told with the next block.
     """
 
-    def __init__(self, plan: Plan, threshold: float, state: bytes = b"") -> None:
+    def __init__(self, plan: Plan, threshold: float, state: bytes = b"", tail: int = TAIL) -> None:
+        """tail: how many of the newest rows are kept for `window`, more than BLOCK."""
         self._plan = plan
         self._threshold = threshold
+        self._tail_rows = tail
         kept = msgspec.msgpack.decode(state, type=_State) if state else None
         if kept is None or len(kept.sums) != plan.weights.nbytes:  # other bets than before, after an upgrade
             kept = _fresh(plan.weights.size)
@@ -184,7 +198,7 @@ class Panel:
         return alarm or Verdict(self._evidence, self._threshold, False, self.events)
 
     def window(self, since: int) -> FloatArray:
-        """The rows from event `since` on, as far as they are kept (the newest 256 of complete blocks)."""
+        """The rows from event `since` on, as far as they are kept (the newest `tail` of complete blocks)."""
         return self._tail[max(0, len(self._tail) - (self._events - since + 1)) :]
 
     def state(self) -> bytes:
@@ -202,12 +216,12 @@ class Panel:
         )
 
     def restored(self, state: bytes) -> Self:
-        return type(self)(self._plan, self._threshold, state)
+        return type(self)(self._plan, self._threshold, state, self._tail_rows)
 
     def _block(self, values: FloatArray) -> Verdict | None:
         before = self._events
         self._events += len(values)
-        self._tail = np.concatenate([self._tail[-(TAIL - len(values)) :], values])
+        self._tail = np.concatenate([self._tail[-(self._tail_rows - len(values)) :], values])
         if all(self._latched) or not self._sums.size:
             return None
         products = np.cumprod(self._plan.factors(self._plan.score_block(values)), axis=0, dtype=np.float64)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from gateway.journal.record import Prediction
@@ -28,6 +29,12 @@ class Version:
         """How to read its outputs."""
         return self.manifest.prediction
 
+    @cached_property
+    def label_plan(self) -> Plan | None:
+        """How its labels were shared out when it was trained; None when the reference does not say."""
+        labels = self.reference.labels if self.reference is not None else None
+        return Plan(Reference(rows=labels.rows, features=(labels,))) if labels is not None else None
+
     @property
     def proven(self) -> tuple[float, int] | None:
         """The error rate that it proved on unseen rows, and how many; None when it never did."""
@@ -39,17 +46,20 @@ class Version:
         return None
 
 
-def answer_rows(record: Prediction, version: Version, inputs_of: Sequence[str]) -> list[list[Any]] | None:
-    """Rows in the order of the reference's columns: features by name, then what the version answered."""
+def answer_rows(record: Prediction, inputs: Any, version: Version, inputs_of: Sequence[str]) -> list[list[Any]] | None:
+    """Rows in the order of the reference's columns: features by name, then what the version answered.
+
+    inputs: the record's, or for a shadow's record those of the answer that it copies. None when there are none.
+    """
     plan = version.plan
-    if plan is None or not isinstance(record.inputs, (list, tuple)) or not record.inputs:
+    if plan is None or not isinstance(inputs, (list, tuple)) or not inputs:
         return None
     names = [column.name for column in plan.reference.features]
     if list(inputs_of) == names:
-        rows = [list(row) for row in record.inputs]
+        rows = [list(row) for row in inputs]
     else:
         places = [inputs_of.index(name) if name in inputs_of else -1 for name in names]
-        rows = [[row[place] if 0 <= place < len(row) else None for place in places] for row in record.inputs]
+        rows = [[row[place] if 0 <= place < len(row) else None for place in places] for row in inputs]
     if any(len(row) != len(names) for row in rows):
         return None
     if plan.reference.prediction:

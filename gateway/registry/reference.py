@@ -81,6 +81,7 @@ class Reference(Struct, frozen=True, kw_only=True):
 
     error_rate: on error_rows unseen rows (mean clipped loss for a value); None when it is not known.
     loss_scale: what an absolute error is divided by before it is clipped to 1, see `loss`.
+    labels: the truth of the rows, a column like the others (categorical for classes); None when it was not given.
     """
 
     rows: int
@@ -91,6 +92,7 @@ class Reference(Struct, frozen=True, kw_only=True):
     loss_scale: float = 1.0
     warmup: tuple[tuple[Any, ...], ...] = ()
     format: int = 1
+    labels: ColumnReference | None = None
 
     @property
     def columns(self) -> tuple[ColumnReference, ...]:
@@ -107,6 +109,7 @@ def build_reference(
     error_rows: int = 0,
     *,
     prediction_kind: str = "",
+    labels: Sequence[Any] | None = None,
 ) -> Reference:
     """Measure rows (in stream order, columns in the order of `features`) and what the version said about them.
 
@@ -114,6 +117,7 @@ def build_reference(
     prediction_kind: class, score or value as in the manifest; left out, fractions tell values from classes.
     Predictions and scores must be of rows that the version was not fitted on, else the first live answers look moved
     (fewer than `rows` are fine).
+    labels: the truth of rows, in stream order; they may be of rows that the version was fitted on.
     Raises InvalidConfig when there are no rows or their width is not the number of features.
     """
     if not rows or any(len(row) != len(features) for row in rows):
@@ -137,6 +141,7 @@ def build_reference(
         error_rows=int(error_rows),
         loss_scale=loss_scale(predictions or ()),
         warmup=tuple(tuple(_plain(value) for value in row) for row in rows[-WARMUP_ROWS:]),
+        labels=_labels(labels, prediction_kind) if labels is not None and len(labels) else None,
     )
 
 
@@ -151,7 +156,7 @@ def read_reference(body: bytes) -> Reference:
         reference = msgspec.json.decode(body, type=Reference)
     except msgspec.MsgspecError as error:
         raise InvalidConfig(f"{REFERENCE_FILE}: {error}", [Fault(REFERENCE_FILE, str(error))]) from error
-    for column in reference.columns:
+    for column in (*reference.columns, *([reference.labels] if reference.labels is not None else [])):
         if wrong := _wrong(column):
             raise InvalidConfig(
                 f"{REFERENCE_FILE}: {column.name}: {wrong}", [Fault(f"{REFERENCE_FILE}: {column.name}", wrong)]
@@ -255,6 +260,11 @@ def autocorrelation_time(values: FloatArray) -> float:
     ends = np.flatnonzero(np.arange(running.size) >= 5 * running)
     tau = running[ends[0]] if ends.size else running.max()
     return float(max(1.0, min(tau, count / 4)))
+
+
+def _labels(labels: Sequence[Any], kind: str) -> ColumnReference:
+    is_class = kind == "class" if kind in ("class", "value") else not _is_continuous(labels)
+    return _column("label", "categorical" if is_class else "numeric", list(labels))
 
 
 def _column(name: str, kind: str, values: list[Any], contract: Feature | None = None) -> ColumnReference:

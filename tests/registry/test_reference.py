@@ -176,3 +176,23 @@ def test_a_column_knows_how_many_rows_it_was_measured_on() -> None:
     """Predictions of unseen rows are fewer than rows; their margins must be wider."""
     found = build_reference([Feature(name="x")], [[float(place)] for place in range(50)], [0, 1] * 5, [0.1, 0.9] * 5)
     assert [column.rows for column in found.columns] == [50, 10, 10]
+
+
+def test_the_labels_of_its_rows_are_a_column_like_others() -> None:
+    """What the shares of the truth were is what a label shift is measured by; files of before know none."""
+    feature, rows = [Feature(name="x")], [[float(place)] for place in range(20)]
+    found = build_reference(feature, rows, prediction_kind="class", labels=[0, 0, 0, 1] * 5)
+    assert found.labels is not None
+    assert (found.labels.kind, found.labels.categories, found.labels.shares) == (
+        "categorical",
+        ("0", "1"),
+        (0.75, 0.25),
+    )
+    assert read_reference(encode_reference(found)) == found
+    assert build_reference(feature, rows).labels is None
+    numbers = build_reference(feature, rows, prediction_kind="value", labels=[1, 2] * 10).labels
+    assert numbers is not None
+    assert numbers.kind == "numeric"
+    broken = msgspec.structs.replace(found, labels=msgspec.structs.replace(found.labels, shares=(1.0,)))
+    with pytest.raises(InvalidConfig, match="label: needs one share for each category"):
+        read_reference(encode_reference(broken))

@@ -26,6 +26,7 @@ LEARNED_ROWS = 500
 """From how many first labels a version without a gate figure learns its error rate."""
 
 CALM_LABELS = 50
+RECENT_LABELS = 50
 
 
 class Errors:
@@ -40,15 +41,17 @@ class Errors:
         self._cooldown = policy.cooldown_labels
         self._detector: ErrorDetector | None = None
 
-    def take(self, error: float, one: Label, tally: Tally, *, is_latched: bool) -> list[Found]:
-        """One loss in [0, 1]. is_latched: something stands against these errors, so it is to be seen whether they fell.
+    def take(self, error: float, one: Label, tally: Tally, *, since_ns: int, is_latched: bool) -> list[Found]:
+        """One loss in [0, 1]. since_ns: when the model's champion changed. is_latched: something stands against these
+        errors, so it is to be seen whether they fell.
 
         `tally` must have the label already.
         """
         kept = self._kept
         kept.labels += 1
-        kept.fresh += 1
-        kept.fresh_sum += error
+        if one.predicted_ns >= since_ns:
+            kept.fresh += 1
+            kept.recent += (error - kept.recent) / min(kept.fresh, RECENT_LABELS)
         kept.marks.add(kept.labels, one.predicted_ns)
         if not self._has_baseline(error):
             return []

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from gateway.monitor.errors_watch import RECENT_LABELS
 from gateway.monitor.state import ErrorState, Latch, ModelState, key_of
 from gateway.monitor.verdict import Evidence
 from gateway.names import Role
@@ -82,30 +83,30 @@ def _errors(mine: list[Latch], own: ErrorState, threshold: float) -> bool | None
 
 
 def _only_this(state: ModelState, key: str) -> bool | None:
-    """True when the errors of another version, on as many rows since the champion changed, did not rise like these."""
-    own = state.errors.get(key)
+    """True when the errors of another version, on rows of the same time, did not rise like these.
+
+    A challenger is compared with the champion, the champion with any other. None: there is none to compare with.
+    """
+    own, champion = state.errors.get(key), key_of(state.champion, Role.CHAMPION)
     if own is None or own.rate is None or own.fresh < FEWEST_COMPARED:
         return None
-    failing = {key_of(one.version, one.role) for one in _decisive(state.latches) if one.kind == "concept_drift"}
-    others = [
-        (name, one)
-        for name, one in state.errors.items()
-        if name.partition("/")[0] != key.partition("/")[0] and one.fresh >= max(FEWEST_COMPARED, own.fresh / 2)
-    ]
+    names = [champion] if key != champion else [one for one in state.errors if not one.startswith(f"{state.champion}/")]
+    least = max(FEWEST_COMPARED, min(own.fresh, RECENT_LABELS) / 2)
+    others = [name for name in names if name in state.errors and state.errors[name].fresh >= least]
     if not others:
         return None
-    fine = [
-        one for name, one in others if name not in failing and one.rate is not None and one.labels >= one.quiet_until
-    ]
-    return any(_rose_less(one, own) for one in fine)
+    failing = {key_of(one.version, one.role) for one in _decisive(state.latches) if one.kind == "concept_drift"}
+    return any(name not in failing and _rose_less(state.errors[name], own) for name in others)
 
 
 def _rose_less(other: ErrorState, own: ErrorState) -> bool:
     """True when the other's losses rose less above its own proven rate, at one-sided 95 %.
 
-    Losses lie in [0, 1], so those of 0 and 1 have the largest variance at a given mean.
+    Losses lie in [0, 1], so those of 0 and 1 have the largest variance at a given mean. Not one that alarmed just now.
     """
-    there, here = other.fresh_sum / other.fresh, own.fresh_sum / own.fresh
-    pooled = (other.fresh_sum + own.fresh_sum) / (other.fresh + own.fresh)
-    error = math.sqrt(pooled * (1 - pooled) * (1 / other.fresh + 1 / own.fresh))
-    return (here - (own.rate or 0.0)) - (there - (other.rate or 0.0)) > _ONE_SIDED_95 * error
+    if other.rate is None or own.rate is None or other.labels < other.quiet_until:
+        return False
+    there, here = min(other.fresh, RECENT_LABELS), min(own.fresh, RECENT_LABELS)
+    pooled = (other.recent * there + own.recent * here) / (there + here)
+    error = math.sqrt(pooled * (1 - pooled) * (1 / there + 1 / here))
+    return (own.recent - own.rate) - (other.recent - other.rate) > _ONE_SIDED_95 * error

@@ -49,8 +49,8 @@ class Notices:
 
 
 def is_quiet(one: Told) -> bool:
-    """True for what asks nobody to act: clearings and advisory alerts."""
-    return isinstance(one.record, Cleared) or one.record.advisory
+    """True for what asks nobody to act: clearings, advisory alerts, and what a version on trial shares with all."""
+    return isinstance(one.record, Cleared) or one.record.advisory or one.record.response == "watch"
 
 
 def line(one: Told) -> str:

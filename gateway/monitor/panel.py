@@ -101,15 +101,10 @@ class Plan:
 
     @property
     def unwatched(self) -> dict[str, str]:
-        """Columns that no bet watches, each with the reason."""
+        """Columns that no bet watches, and why, by name."""
         watched = {one.column for one in self.watched}
-        return {
-            column.name: "the reference has no value of it"
-            if not column.rows or column.missing == 1
-            else "no score of it leaves room to bet"
-            for place, column in enumerate(self.columns)
-            if place not in watched
-        }
+        lost = [column for place, column in enumerate(self.columns) if place not in watched]
+        return {column.name: f"not monitored because {_unwatched(column)}" for column in lost}
 
     def score_block(self, values: FloatArray) -> FloatArray:
         """Scores (n, scores) of encoded rows (n, columns). A missing value gives the score's own mean: no evidence."""
@@ -287,6 +282,10 @@ class Panel:
                     (evidence, f"{plan.columns[one.column].name}: {_says(plan.columns[one.column], one.score)}")
                 )
         return ", ".join(text for _, text in sorted(parts, reverse=True)[:8])
+
+
+def _unwatched(column: ColumnReference) -> str:
+    return "the reference has no value of it" if column.missing == 1 else "its rows are too few to say what is normal"
 
 
 def _says(column: ColumnReference, score: Score) -> str:

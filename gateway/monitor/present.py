@@ -56,7 +56,7 @@ def unwatched(state: ModelState, champion: Version | None) -> list[str]:
         return []
     notes = []
     if champion.plan is not None:
-        notes += [f"{name} not monitored because {reason}" for name, reason in champion.plan.unwatched.items()]
+        notes += [f"{name} {reason}" for name, reason in champion.plan.unwatched.items()]
     if champion.reference is not None and champion.spec.kind != "class" and champion.label_plan is None:
         notes.append("labels not monitored because the reference holds none")
     return notes

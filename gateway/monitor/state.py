@@ -76,8 +76,8 @@ class ErrorState(Struct):
     """One version's errors in one role. learned: sum and count of losses until the baseline is known.
 
     before: labels seen by detectors that alarmed and were replaced. quiet_until: no alert before so many labels.
-    calm: labels and their losses in the present look at whether an alert is over. fresh: the same since the model's
-    champion changed, to compare versions.
+    calm: labels and their losses in the present look at whether an alert is over. fresh: labels of rows that were
+    predicted since the model's champion changed; recent: their mean loss, of about the newest 50: to compare versions.
     """
 
     state: bytes = b""
@@ -94,7 +94,7 @@ class ErrorState(Struct):
     calm: int = 0
     calm_sum: float = 0.0
     fresh: int = 0
-    fresh_sum: float = 0.0
+    recent: float = 0.0
 
 
 class LimitState(Struct):

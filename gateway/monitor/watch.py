@@ -120,7 +120,7 @@ class Watch:
         state.errors.pop(key, None)
         self._errors.pop(key, None)
         for kept in state.errors.values():
-            kept.fresh, kept.fresh_sum = 0, 0.0
+            kept.fresh, kept.recent = 0, 0.0
         self._opinions, self._share = Opinions(self.model, self._policy.monitoring, state.opinions), None
 
     def _inputs_of(self, number: int, role: Role, version: Version) -> Inputs | None:
@@ -169,7 +169,9 @@ class Watch:
         is_failing = self._count_since(one)
         found: list[Found] = []
         if spec.kind == "class" or version.reference is not None:
-            found += self._errors_of(one, version).take(error, one, tally, is_latched=is_failing)
+            found += self._errors_of(one, version).take(
+                error, one, tally, since_ns=self._state.changed_ns, is_latched=is_failing
+            )
         if (wanted := self._policy.retraining.triggers.performance) is not None:
             kept = self._state.limits.setdefault(key_of(one.version, one.role), LimitState())
             limit = Limit(f"{self.model}@{one.version}", wanted, kept, self._policy.monitoring.cooldown_labels)

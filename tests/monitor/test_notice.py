@@ -82,14 +82,16 @@ async def test_each_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> 
     """A warning when somebody is asked to act; second opinions and ends are for information."""
     office = Office()
     advisory = msgspec.structs.replace(ALERT, advisory=True)
+    shared = msgspec.structs.replace(ALERT, role=Role.SHADOW, verdict="concept_drift", response="watch")
     with caplog.at_level(logging.INFO):
-        await office.tell(Told(1, JUDGED), Told(1, advisory), Told(2, CLEARED))
+        await office.tell(Told(1, JUDGED), Told(1, advisory), Told(1, shared), Told(2, CLEARED))
     assert [(one.levelname, one.getMessage()) for one in caplog.records] == [
         (
             "WARNING",
             "alert a1 (high) on sea@3 as champion: errors rose; verdict concept_drift, response retrain_since_change",
         ),
         ("INFO", "advisory alert a1 (high) on sea@3 as champion: errors rose"),
+        ("INFO", "alert a1 (high) on sea@3 as shadow: errors rose; verdict concept_drift, response watch"),
         ("INFO", "alert a1 on sea@3 as champion is cleared: errors are as proven"),
     ]
 

@@ -104,7 +104,7 @@ def test_a_second_opinion_is_no_evidence() -> None:
 
 
 def errors(rate: float, count: int = 200, **fields: Any) -> ErrorState:
-    return ErrorState(labels=count, rate=0.1, rate_rows=1000, fresh=count, fresh_sum=rate * count, **fields)
+    return ErrorState(labels=count, rate=0.1, rate_rows=1000, fresh=count, recent=rate, **fields)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def errors(rate: float, count: int = 200, **fields: Any) -> ErrorState:
         (errors(0.1), True),
         (errors(0.38), False),
         (errors(0.1, quiet_until=300), False),
-        (errors(0.1, count=90), None),
+        (errors(0.1, count=24), None),
         (errors(0.33), False),
     ],
     ids=["fine", "as bad", "told just now", "hardly labelled", "not clearly"],

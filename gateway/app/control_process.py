@@ -28,6 +28,7 @@ from gateway.app.hook import ask_over
 from gateway.app.policies import PolicyFolder
 from gateway.app.retention import Retention
 from gateway.clock import SystemClock
+from gateway.documents.cloud_event import CONTENT_TYPE
 from gateway.monitor.loop import MonitorLoop
 from gateway.retraining.supervisor import Supervisor
 from gateway.rollout.beside_loop import BesideLoop
@@ -87,7 +88,7 @@ async def control(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
     async with web:
 
         async def post(url: str, body: bytes) -> None:
-            answer = await web.post(url, content=body, headers={"Content-Type": "application/cloudevents+json"})
+            answer = await web.post(url, content=body, headers={"Content-Type": CONTENT_TYPE})
             answer.raise_for_status()
 
         monitor = MonitorLoop(stores, clock, tee, settings.data / "cache", post)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import httpx
 
+from gateway.documents.cloud_event import CONTENT_TYPE
 from gateway.rollout.confirm import MAX_ANSWER_BYTES
 from gateway.rollout.hooks import Ask
 
-_HEADERS = {"Content-Type": "application/cloudevents+json", "Accept-Encoding": "identity"}
+_HEADERS = {"Content-Type": CONTENT_TYPE, "Accept-Encoding": "identity"}
 
 
 def ask_over(web: httpx.AsyncClient) -> Ask:

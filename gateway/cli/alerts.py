@@ -47,7 +47,9 @@ def list_alerts(
     acknowledge: Annotated[str | None, typer.Option(metavar="ID", help="say that somebody has seen it")] = None,
     silence: Annotated[str | None, typer.Option(metavar="ID", help="let it trigger nothing for a while")] = None,
     silence_for: Annotated[str, typer.Option("--for", help="how long, such as 30m or 2d")] = "1h",
-    follow: Annotated[bool, typer.Option("--follow", help="show alerts and decisions as they come")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="show alerts, their ends and decisions as they come")
+    ] = False,
     reason: Reason = "",
     url: Url = None,
     token: Token = None,
@@ -68,32 +70,52 @@ def list_alerts(
         elif follow:
             for event in client.events():
                 if model is None or event["data"].get("model") == model:
-                    print(json.dumps(event) if as_json else _event_line(event), flush=True)
+                    print(json.dumps(event) if as_json else event_line(event), flush=True)
         else:
             names = [model] if model else [one["name"] for one in client.get("/admin/models")["models"]]
             found = [client.get(model_path(name, "/monitoring")) for name in names]
-            _show_alerts(found, as_json)
+            show_alerts(found, as_json)
 
 
-def _event_line(event: Any) -> str:
+def event_line(event: Any) -> str:
+    """One event of the admin API in one line."""
     data = event["data"]
-    what = data["message"] if event["event"] == "alert" else f"{data['actor']} {data['action']}: {data['reason']}"
+    match event["event"]:
+        case "alert":
+            what = f"{data['message']}{_judged(data)}"
+        case "cleared":
+            what = f"{data['alert']}: {data['reason']}"
+        case _:
+            what = f"{data['actor']} {data['action']}: {data['reason']}"
     return f"{when(data['time'])} {event['event']:<8} {data['model']}@{data['version']} {what}"
 
 
+def _judged(alert: dict[str, Any]) -> str:
+    """The verdict and what it calls for, where there is one."""
+    return f" [{alert['verdict']}: {alert['response']}]" if alert.get("verdict") else ""
+
+
 def _handled(alert: dict[str, Any]) -> str:
-    """What people did about an alert."""
-    done = ["acknowledged"] if alert.get("acknowledged") else []
+    """Whether an alert still stands, and what people did about it."""
+    done = [str(alert.get("state", "raised"))]
+    done += ["acknowledged"] if alert.get("acknowledged") else []
     if until := alert.get("silenced_until"):
         done.append(f"silent until {when(until)}")
     return ", ".join(done)
 
 
-def _show_alerts(found: list[Any], as_json: bool) -> None:
+def show_alerts(found: list[Any], as_json: bool) -> None:
+    """Alerts of some models, with how they stand; then notes, and what stands against each version now."""
     raised = [alert for one in found for alert in one["alerts"]]
-    heads = ["id", "when", "version", "kind", "detector", "severity", "evidence", "what", "handled"]
-    rows = [[*_cells(alert), alert.get("message"), _handled(alert)] for alert in raised]
+    heads = ["id", "when", "version", "role", "kind", "detector", "severity", "evidence", "what", "verdict", "state"]
+    rows = [[*_cells(alert), alert.get("message"), alert.get("verdict"), _handled(alert)] for alert in raised]
     notes = [f"{one['model']}: {note}" for one in found if (note := _note(one))]
+    notes += [
+        f"{one['model']}@{now['version']} as {now['role']}: {now['verdict']}, {now['response']}"
+        for one in found
+        for now in one.get("verdicts", [])
+        if now["verdict"]
+    ]
     content = {"alerts": raised, "monitoring": found}
     show(content, as_json, table("", heads, rows) if rows else "no alerts", *notes)
 
@@ -110,6 +132,7 @@ def _cells(alert: Any) -> list[Any]:
         alert.get("id"),
         when(alert.get("time")),
         f"{alert.get('model')}@{alert.get('version')}",
+        alert.get("role"),
         alert.get("kind"),
         f"{alert.get('detector')}{' (advisory)' if alert.get('advisory') else ''}",
         alert.get("severity"),
@@ -154,7 +177,7 @@ def _parts(content: Any) -> Iterator[Any]:
         yield f"policy of {name}: {how}"
     if sampled := [f"{rate:.4g}" for rate in content["sampling_rates"] if rate < 1]:
         yield f"stretches of it at the sampling rates that were in force: {', '.join(sampled)}"
-    heads = ["id", "when", "version", "kind", "detector", "severity", "evidence", "replay"]
+    heads = ["id", "when", "version", "role", "kind", "detector", "severity", "evidence", "replay"]
     rows = [[*_cells(one), _STATES[one["state"]]] for one in content["alerts"]]
     yield table("", heads, rows) if rows else "no alerts, neither recomputed nor written down"
     yield ", ".join(f"{count} {_STATES[state]}" for state, count in content["states"].items() if count) or "nothing"

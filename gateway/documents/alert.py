@@ -1,4 +1,7 @@
-"""What people did about alerts, and the monitor's summary of a model."""
+"""What people did about alerts, and the monitor's summary of a model.
+
+The life of an alert: raised -> (acknowledged, silenced: by people, see `AlertHandling`) -> cleared (by the monitor).
+"""
 
 from __future__ import annotations
 
@@ -48,3 +51,6 @@ class Monitoring(Struct, frozen=True, kw_only=True):
     lag_seconds: float = 0.0
     sampled: bool = False
     sampling_rate: float = 1.0  # share of predictions that the detectors see; labels are all joined
+    verdict: str = ""  # of the champion, now; empty: nothing stands against it
+    response: str = ""
+    verdicts: list[dict[str, Any]] = []  # version, role, verdict, response, alerts: of each that has latched alerts

@@ -45,3 +45,9 @@ class Hook(BaseModel):
                 "confirm goes with before_step and before_promotion only; list other moments in a second hook"
             )
         return self
+
+
+def shown(url: str) -> str:
+    """The URL without name, password and query, which may hold secrets."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"

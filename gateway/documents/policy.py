@@ -267,6 +267,7 @@ class MonitoringPolicy(_Part):
     detectors: tuple[Literal["panel"] | RiverDetector, ...] = ("panel", RiverDetector(river="ADWIN"))
     error_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.01
     cooldown_labels: Annotated[int, Field(ge=0)] = 250
+    clear_after_events: Annotated[int, Field(ge=0)] = 2000
     slices: tuple[str, ...] = ()
     alerts: tuple[Webhook, ...] = ()
 

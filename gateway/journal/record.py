@@ -1,7 +1,8 @@
 """What is written down: the records of the two streams.
 
-`traffic` holds predictions and feedback, written by serving processes; `control` holds alerts and decisions,
-written by the control process. A record is immutable and says nothing of where it lies; its place is in `Entry`.
+`traffic` holds predictions and feedback, written by serving processes; `control` holds alerts, their clearings and
+decisions, written by the control process; who reads a stream skips what it does not look for. A record is immutable
+and says nothing of where it lies; its place is in `Entry`.
 Structs are encoded as msgpack arrays: append new fields at the end, with a default, and old records stay readable.
 """
 
@@ -64,6 +65,8 @@ class Alert(Struct, frozen=True, array_like=True, tag="alert"):
     features: (name, evidence) of what moved, largest first.
     since_ns: estimated time of the change; labels_since: labelled rows from the estimated change to the alert.
     advisory: shown, decides nothing.
+    verdict: what all that was known of the version at that moment amounts to, and response: what it calls for; the
+        words are `gateway.monitor.verdict`'s. Both are empty in records of before there were verdicts.
     """
 
     id: str
@@ -81,6 +84,20 @@ class Alert(Struct, frozen=True, array_like=True, tag="alert"):
     labels_since: int = 0
     advisory: bool = False
     effects: dict[str, float] = {}
+    verdict: str = ""
+    response: str = ""
+
+
+class Cleared(Struct, frozen=True, array_like=True, tag="cleared"):
+    """An alert's cause is gone. `id` is made of the alert's id and the place where it showed: a repeat is the same."""
+
+    id: str
+    alert: str
+    model: str
+    version: int
+    role: Role
+    kind: str
+    reason: str
 
 
 class Decision(Struct, frozen=True, array_like=True, tag="decision"):
@@ -106,8 +123,8 @@ class Decision(Struct, frozen=True, array_like=True, tag="decision"):
 
 
 TrafficRecord = Prediction | Feedback
-ControlRecord = Alert | Decision
-Record = Prediction | Feedback | Alert | Decision
+ControlRecord = Alert | Cleared | Decision
+Record = Prediction | Feedback | Alert | Cleared | Decision
 
 
 R = TypeVar("R", covariant=True)

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
 from gateway.documents.policy import Policy
 from gateway.journal.join import Early, Joined, Joining, LabelledRow, Pair, Step, WaitingPrediction
 from gateway.journal.record import Alert, Entry, Feedback, Prediction, TrafficRecord
+from gateway.monitor.finding import Told
+from gateway.monitor.label import Label
 from gateway.monitor.sampling import EVERYTHING, is_sampled
 from gateway.monitor.state import MonitorState
 from gateway.monitor.version import Version, answers
-from gateway.monitor.watch import Label, Watch
+from gateway.monitor.watch import Watch
 from gateway.names import ModelName, Role
 
 
@@ -43,12 +46,18 @@ class Context:
 
 @dataclass(frozen=True)
 class Folded:
-    """What a block came to: the next state, alerts in order, what the index must remember, the models touched."""
+    """What a block came to: the next state, alerts and clearings in order, what the index must remember, the models
+    touched."""
 
     state: MonitorState
-    alerts: tuple[Alert, ...]
+    told: tuple[Told, ...]
     joined: Joined
     models: frozenset[ModelName]
+
+    @property
+    def alerts(self) -> tuple[Alert, ...]:
+        """The alerts of what was told."""
+        return tuple(one.record for one in self.told if isinstance(one.record, Alert))
 
 
 def fold(state: MonitorState, entries: Sequence[Entry[TrafficRecord]], context: Context) -> Folded:
@@ -69,24 +78,23 @@ class _Block:
         self._policies: dict[str, Policy] = {}
         self._backlog = state.early.copy()
         self._joining = Joining(context.waiting, context.early, self._read, self._wait_ns, self._ordinal, self._backlog)
-        self._alerts: list[Alert] = []
+        self._told: list[Told] = []
 
     def take(self, entry: Entry[TrafficRecord]) -> None:
         """One entry: an answer is bet on first, then whatever labels it completed."""
         record = entry.record
         watch = self._watch(self._model_of(record))
+        if watch is not None:
+            watch.begin(entry)
         if isinstance(record, Prediction) and watch is not None:
-            contract = self._context.versions.get(record.model, {}).get(record.contract)
-            names = contract.names if contract is not None else ()
             is_in = is_sampled(record.id, self._context.rate)
-            watch.answer(Entry(record, entry.time_ns, entry.place), names, is_sampled=is_in)
+            watch.answer(record, *self._inputs(record), is_sampled=is_in)
         joined = self._joining.take(entry)
         if watch is not None:
             self._labels(watch, joined, entry)
             if isinstance(record, Feedback) and record.value is not None and not joined.labelled:
                 self._value(watch, record)
-            self._alerts += watch.alerts
-            watch.alerts.clear()
+            self._told += watch.told()
 
     def folded(self) -> Folded:
         """The block's outcome."""
@@ -99,7 +107,7 @@ class _Block:
                 unknown[outcome] += count
         return Folded(
             msgspec.structs.replace(self._state, models=models, unknown=dict(unknown), early=self._backlog),
-            tuple(self._alerts),
+            tuple(self._told),
             joined,
             frozenset(ModelName(model) for model in self._watches),
         )
@@ -115,12 +123,23 @@ class _Block:
             return None
         if model not in self._watches:
             policy, versions = self._policy(model), self._context.versions.get(model, {})
-            self._watches[model] = Watch(model, self._state.of(model), policy.monitoring, versions)
+            self._watches[model] = Watch(model, self._state.of(model), policy, versions)
         return self._watches[model]
 
     def _ordinal(self, model: str) -> int:
         watch = self._watch(model)
         return watch.labelled_rows if watch is not None else 0
+
+    def _inputs(self, record: Prediction) -> tuple[Any, Sequence[str]]:
+        """A record's inputs and the names of their features. A shadow's are those of the answer with the same id, when
+        that came first."""
+        inputs, number = record.inputs, record.contract
+        if record.role is Role.SHADOW and inputs is None:
+            known = self._joining.find(record.id)
+            if known is not None and known.answer is not None and not known.duplicate:
+                inputs, number = known.inputs, known.contract
+        contract = self._context.versions.get(record.model, {}).get(number)
+        return inputs, contract.names if contract is not None else ()
 
     def _labels(self, watch: Watch, joined: Step, entry: Entry[TrafficRecord]) -> None:
         for model, outcome in joined.outcomes:

@@ -26,9 +26,11 @@ from gateway.documents.store import ABSENT, ConfigStore, monitoring_name
 from gateway.errors import DocumentNotFound, GatewayError, JournalUnavailable, RevisionConflict
 from gateway.journal.join import JoinIndex, ids_of
 from gateway.journal.journal import START, Offset, TrafficJournal
-from gateway.journal.record import Alert, Entry, Prediction, Record, TrafficRecord
+from gateway.journal.record import Alert, Cleared, Entry, Prediction, Record, TrafficRecord
 from gateway.monitor.fold import Context, Folded, fold
 from gateway.monitor.lookup import Policies, Versions, remembered, versions_of
+from gateway.monitor.notice import Notices
+from gateway.monitor.present import judged
 from gateway.monitor.sampling import EVERYTHING, Pace, next_pace
 from gateway.monitor.state import MonitorState, read_state
 from gateway.monitor.summary import summarise
@@ -121,6 +123,7 @@ class MonitorLoop:
         self._versions = Versions(stores.registry, cache)
         self._summaries = _Summaries(stores.config)
         self._posts = Webhooks(post, clock)
+        self._notices = Notices(stores.config, self._posts, clock)
         self._largest = block
         self._block = min(block, _FIRST_BLOCK)
         self._offset: Offset = START
@@ -158,11 +161,11 @@ class MonitorLoop:
         if batch.entries:
             context, state = await self._look_up(batch.entries, state)
             folded, body = await asyncio.to_thread(_fold, state, batch.entries, context)
-            self._raise(folded.alerts)
+            self._raise([one.record for one in folded.told])
             joined = folded.joined
             await self._stores.joins.commit(batch.offset, body, joined.waiting, joined.early, joined.labelled)
             self._offset, self._state = batch.offset, folded.state
-            self._tell(folded, context)
+            await self._tell(folded, context)
             self._block = next_block(self._block, self._largest, len(batch.entries), cells_of(batch.entries))
         self._offset = batch.offset  # past damaged records too
         await self._housekeeping()
@@ -178,21 +181,21 @@ class MonitorLoop:
         self._offset, self._state = offset, state
         return state
 
-    def _raise(self, alerts: Sequence[Alert]) -> None:
+    def _raise(self, records: Sequence[Alert | Cleared]) -> None:
         """Into the control stream, before the commit: an alert may come twice there, never not at all."""
-        for alert in alerts:
-            self._control.offer(alert)
-        if alerts and not self._control.flush():
+        for record in records:
+            self._control.offer(record)
+        if records and not self._control.flush():
             raise JournalUnavailable("an alert could not be written to the control stream; the block is repeated")
 
-    def _tell(self, folded: Folded, context: Context) -> None:
+    async def _tell(self, folded: Folded, context: Context) -> None:
         self._touched |= folded.models
         for (model, outcome), count in folded.joined.counts.items():
             metrics.labels.labels(model or "unknown", outcome).inc(count)
         for alert in folded.alerts:
             metrics.alerts.labels(alert.model, alert.kind, alert.detector).inc()
-            for hook in context.policy(alert.model).monitoring.alerts:
-                self._posts.send(hook.webhook, msgspec.json.encode(msgspec.structs.asdict(alert)))
+        for one in folded.told:
+            await self._notices.tell(one, context.policy(one.record.model).monitoring.alerts)
 
     async def _look_up(
         self, entries: Sequence[Entry[TrafficRecord]], state: MonitorState
@@ -243,10 +246,11 @@ class MonitorLoop:
             _log.warning(text, lag, pace.rate, before)
 
     def _summary(self, state: MonitorState, model: ModelName, now: float, lag: float) -> Monitoring:
+        policy, kept = policies_of(state.terms).get(model) or Policy(model=model), state.of(model)
         summary = summarise(
             model,
-            state.of(model),
-            (policies_of(state.terms).get(model) or Policy(model=model)).monitoring,
+            kept,
+            policy.monitoring,
             self._versions.known(model),
             unknown=state.unknown.get("unknown", 0),
             now=now,
@@ -254,7 +258,8 @@ class MonitorLoop:
             lag_seconds=lag,
         )
         rate = rate_of(state.terms)
-        return msgspec.structs.replace(summary, sampled=rate < EVERYTHING, sampling_rate=rate)
+        summary = msgspec.structs.replace(summary, sampled=rate < EVERYTHING, sampling_rate=rate)
+        return judged(summary, kept, policy)
 
     async def _trim(self, now: float) -> None:
         policies = [Policy(model="default"), *await self._policies.all()]

@@ -137,9 +137,11 @@ class Panel:
     At most one alarm is told for a block of 16; another kind that fired in it is told with the next block.
     """
 
-    def __init__(self, plan: Plan, threshold: float, state: bytes = b"") -> None:
+    def __init__(self, plan: Plan, threshold: float, state: bytes = b"", tail: int = TAIL) -> None:
+        """tail: how many of the newest rows are kept for `window`, more than BLOCK."""
         self._plan = plan
         self._threshold = threshold
+        self._tail_rows = tail
         kept = msgspec.msgpack.decode(state, type=_State) if state else None
         if kept is None or len(kept.sums) != plan.weights.nbytes:  # other bets than before, after an upgrade
             kept = _fresh(plan.weights.size)
@@ -182,13 +184,14 @@ class Panel:
             # When every kind was told, nothing is left to bet on.
             scores = part if all(self._latched) else self._plan.score_block(part)
             for first in range(0, len(part), BLOCK):
-                self._tail = np.concatenate([self._tail, np.clip(part[first : first + BLOCK], -HUGE, HUGE)])[-TAIL:]
+                self._tail = np.concatenate([self._tail, np.clip(part[first : first + BLOCK], -HUGE, HUGE)])
+                self._tail = self._tail[-self._tail_rows :]
                 alarm = self._block(scores[first : first + BLOCK])
                 if alarm is not None:
                     yield alarm
 
     def window(self, since: int) -> FloatArray:
-        """The rows from event `since` on, as far as they are kept (the newest 256 of complete blocks)."""
+        """The rows from event `since` on, as far as they are kept (the newest `tail` of complete blocks)."""
         return self._tail[max(0, len(self._tail) - (self._events - since + 1)) :]
 
     def state(self) -> bytes:
@@ -206,7 +209,7 @@ class Panel:
         )
 
     def restored(self, state: bytes) -> Self:
-        return type(self)(self._plan, self._threshold, state)
+        return type(self)(self._plan, self._threshold, state, self._tail_rows)
 
     def _block(self, scores: FloatArray) -> Verdict | None:
         """One block: M <- (M + 1) f for every event, which is the sum of the products started at each of them."""

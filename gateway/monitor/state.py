@@ -5,6 +5,8 @@ Appending fields with defaults keeps old checkpoints readable. Nothing here deci
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from msgspec import Struct, field
 
@@ -12,6 +14,12 @@ from gateway.journal.join import Backlog
 from gateway.journal.record import Alert
 from gateway.monitor.performance import Tally
 from gateway.monitor.terms import Term
+from gateway.names import Role
+
+
+def key_of(version: int, role: str) -> str:
+    """How a version in a role is named in the state."""
+    return f"{version}/{role!s}"
 
 
 class Marks(Struct):
@@ -38,20 +46,40 @@ class Marks(Struct):
 
 
 class PanelState(Struct):
-    """The champion's input panel. waiting: (time, place) of the events of a block that is not complete yet."""
+    """One panel and what is remembered beside it, see `gateway.monitor.panel_watch`.
+
+    waiting: (time, place, row) of the events of a block that is not complete yet. before: events of panels that were
+    replaced. latched: kinds that were told and are not clear yet. check: the panel that looks whether they are;
+    pause: events until it begins. used: how many predictions the model had made when this was last fed.
+    """
 
     state: bytes = b""
-    waiting: list[tuple[int, str]] = []
+    waiting: list[tuple[int, str, list[Any]]] = []
+    before: int = 0
     events: int = 0
     marks: Marks = field(default_factory=lambda: Marks(16))
     evidence: float = 0.0
     latched: list[str] = []
+    check: bytes = b""
+    pause: int = 0
+    used: int = 0
+
+
+class ShareState(Struct):
+    """The shares (or level) of the champion's labels. learned: the first labels as text, until they are a reference."""
+
+    panel: PanelState = field(default_factory=PanelState)
+    learned: list[str] = []
+    reference: bytes = b""
+    labels: int = 0
 
 
 class ErrorState(Struct):
     """One version's errors in one role. learned: sum and count of losses until the baseline is known.
 
     before: labels seen by detectors that alarmed and were replaced. quiet_until: no alert before so many labels.
+    calm: labels and their losses in the present look at whether an alert is over. fresh: labels of rows that were
+    predicted since the model's champion changed; recent: their mean loss, of about the newest 50: to compare versions.
     """
 
     state: bytes = b""
@@ -65,6 +93,19 @@ class ErrorState(Struct):
     learned_sum: float = 0.0
     learned: int = 0
     marks: Marks = field(default_factory=lambda: Marks(8))
+    calm: int = 0
+    calm_sum: float = 0.0
+    fresh: int = 0
+    recent: float = 0.0
+
+
+class LimitState(Struct):
+    """One version's live metric in one role against the policy's limit. labels: since the version has this role."""
+
+    labels: int = 0
+    is_beyond: bool = False
+    quiet_until: int = 0
+    value: float | None = None
 
 
 class OpinionState(Struct):
@@ -79,16 +120,37 @@ class OpinionState(Struct):
 
 
 class Raised(Struct, frozen=True):
-    """An alert and when the entry that fired was written, in seconds since 1970."""
+    """An alert and when the entry that fired was written, in seconds since 1970. cleared: when it was over; 0: not."""
 
     time: float
     alert: Alert
+    cleared: float = 0.0
+    reason: str = ""
+
+
+class Latch(Struct):
+    """What stands against one version in one role: raised and not cleared, see `gateway.monitor.latch`.
+
+    alerts: ids, oldest first; a cause that goes on may be told again. labels: of rows predicted since the change.
+    missing: values are missing in earnest. advisory: no evidence for a verdict.
+    """
+
+    version: int
+    role: str
+    kind: str
+    detector: str
+    alerts: list[str]
+    since_ns: int = 0
+    labels: int = 0
+    missing: bool = False
+    advisory: bool = False
 
 
 class ModelState(Struct):
-    """Everything about one model. Keys of tallies and errors: `version/role`; of opinions: `river class:on`.
+    """Everything about one model. Keys of tallies, errors, panels and limits: `version/role`; of opinions: `class:on`.
 
     answered_rows: of answers that ended well, shadows' left out; labelled_rows: the ordinal of the newest label.
+    previous: the champion before this one.
     """
 
     champion: int = 0
@@ -97,13 +159,22 @@ class ModelState(Struct):
     labels: dict[str, int] = {}
     delays: list[float] = []
     tallies: dict[str, Tally] = {}
-    panel: PanelState = field(default_factory=PanelState)
+    panels: dict[str, PanelState] = {}
     errors: dict[str, ErrorState] = {}
     opinions: dict[str, OpinionState] = {}
     alerts: list[Raised] = []
     changed_ns: int = 0
     answered_rows: int = 0
     labelled_rows: int = 0
+    previous: int = 0
+    limits: dict[str, LimitState] = {}
+    share: ShareState = field(default_factory=ShareState)
+    latches: list[Latch] = []
+
+    @property
+    def panel(self) -> PanelState:
+        """The champion's panel."""
+        return self.panels.get(key_of(self.champion, Role.CHAMPION), PanelState())
 
     @property
     def judged(self) -> set[int]:

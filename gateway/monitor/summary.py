@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from gateway.documents.alert import Live, Monitoring
 from gateway.documents.policy import MonitoringPolicy
+from gateway.monitor import present
+from gateway.monitor.errors_watch import LEARNED_ROWS
 from gateway.monitor.performance import live
-from gateway.monitor.state import ErrorState, ModelState, Raised
+from gateway.monitor.state import ErrorState, ModelState
 from gateway.monitor.version import Version
-from gateway.monitor.watch import LEARNED_ROWS
 from gateway.names import Role
 
 NO_REFERENCE = "not monitored: no reference"
@@ -51,9 +51,9 @@ def summarise(
         coverage=round(joined / state.answered_rows, 6) if state.answered_rows else 0.0,
         monitored=monitored,
         note=_note(state, champion),
-        detectors=_detectors(state, policy, monitored=monitored),
+        detectors=_detectors(state, policy, versions),
         live=_live(state, versions),
-        alerts=[_shown(one) for one in state.alerts],
+        alerts=[present.alert(one) for one in state.alerts],
         lag_seconds=lag_seconds,
     )
 
@@ -79,21 +79,14 @@ def _note(state: ModelState, champion: Version | None) -> str:
             notes.append(f"no gate figure: the error rate is learned from the first labels ({seen} of {LEARNED_ROWS})")
         else:
             notes.append(f"no gate figure: error rate {errors.rate:.3f} learned from the first {LEARNED_ROWS} labels")
+    notes += present.unwatched(state, champion)
     notes += [one.refused for one in state.opinions.values() if one.refused]
     return "; ".join(notes)
 
 
-def _detectors(state: ModelState, policy: MonitoringPolicy, *, monitored: bool) -> list[dict[str, Any]]:
+def _detectors(state: ModelState, policy: MonitoringPolicy, versions: Mapping[int, Version]) -> list[dict[str, Any]]:
     threshold = float(policy.false_alarm_every_events)
-    shown: list[dict[str, Any]] = []
-    if monitored and "panel" in policy.detectors:
-        panel = state.panel
-        shown.append(
-            _detector(
-                "panel", state.champion, Role.CHAMPION, panel.events, panel.evidence, threshold, bool(panel.latched)
-            )
-            | {"latched": panel.latched}
-        )
+    shown = present.panels(state, policy, versions)
     for key, errors in state.errors.items():
         version, _, role = key.partition("/")
         shown.append(
@@ -132,8 +125,3 @@ def _live(state: ModelState, versions: Mapping[int, Version]) -> list[Live]:
         known = versions.get(int(version))
         figures.append(live(int(version), role, tally, known.spec if known is not None else None))
     return sorted(figures, key=lambda one: (-one.version, one.role))
-
-
-def _shown(one: Raised) -> dict[str, Any]:
-    fields = msgspec.structs.asdict(one.alert)
-    return {**fields, "role": str(one.alert.role), "time": one.time, "state": "raised"}

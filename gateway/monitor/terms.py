@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -21,7 +21,12 @@ from gateway.monitor.sampling import EVERYTHING
 KEPT: Final = 20
 """So many newest terms of each subject are kept."""
 
-_OF_THE_FOLD: Final = {"model", "monitoring", "labels"}
+_OF_THE_FOLD: Final[Any] = {
+    "model": True,
+    "monitoring": True,
+    "labels": True,
+    "retraining": {"triggers": {"performance"}},
+}
 
 
 class Term(Struct, frozen=True, array_like=True):

@@ -39,6 +39,12 @@ class Version:
         """How to read its outputs."""
         return self.manifest.prediction
 
+    @cached_property
+    def label_plan(self) -> Plan | None:
+        """How its labels were shared out when it was trained; None when the reference does not say."""
+        labels = self.reference.labels if self.reference is not None else None
+        return Plan(Reference(rows=labels.rows, features=(labels,))) if labels is not None else None
+
     @property
     def proven(self) -> tuple[float, int] | None:
         """The error rate that it proved on unseen rows, and how many; None when it never did."""
@@ -50,17 +56,20 @@ class Version:
         return None
 
 
-def answer_rows(record: Prediction, version: Version, inputs_of: Sequence[str]) -> list[list[Any]] | None:
-    """Rows in the order of the reference's columns: features by name, then what the version answered."""
+def answer_rows(record: Prediction, inputs: Any, version: Version, inputs_of: Sequence[str]) -> list[list[Any]] | None:
+    """Rows in the order of the reference's columns: features by name, then what the version answered.
+
+    inputs: the record's, or for a shadow's record those of the answer that it copies. None when there are none.
+    """
     plan = version.plan
-    if plan is None or not isinstance(record.inputs, (list, tuple)) or not record.inputs:
+    if plan is None or not isinstance(inputs, (list, tuple)) or not inputs:
         return None
     names = version.watched
     if tuple(inputs_of) == names:
-        rows = [list(row) for row in record.inputs]
+        rows = [list(row) for row in inputs]
     else:
         places = [inputs_of.index(name) if name in inputs_of else -1 for name in names]
-        rows = [[row[place] if 0 <= place < len(row) else None for place in places] for row in record.inputs]
+        rows = [[row[place] if 0 <= place < len(row) else None for place in places] for row in inputs]
     if any(len(row) != len(names) for row in rows):
         return None
     if plan.reference.prediction:

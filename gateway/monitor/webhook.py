@@ -1,6 +1,7 @@
-"""Alerts on their way to webhooks: bounded, tried three times, never in the way of the fold.
+"""Bodies on their way to webhooks: bounded, tried three times, never in the way of the fold.
 
-Knows no HTTP: the wiring gives `post`. An alert is in the journal whatever happens here.
+Knows no HTTP: the wiring gives `post`, which names the content type of a CloudEvent. What an event says is `notice`'s;
+an alert is in the journal whatever happens here. URLs are logged without what may be secret in them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from gateway.clock import Clock
+from gateway.documents.hook import shown
 
 Post = Callable[[str, bytes], Awaitable[None]]
 """Send a body to a URL; raises when it was not taken."""
@@ -33,7 +35,7 @@ class Webhooks:
         if self._post is None:
             return
         if len(self._tasks) >= _POSTS:
-            _log.warning("an alert was not posted to %s: %d others are on their way", url, _POSTS)
+            _log.warning("an alert was not posted to %s: %d others are on their way", shown(url), _POSTS)
             return
         task = asyncio.get_running_loop().create_task(self._deliver(self._post, url, body))
         self._tasks.add(task)
@@ -52,5 +54,6 @@ class Webhooks:
                 await post(url, body)
                 return
             except Exception as error:  # noqa: BLE001 - whatever the caller's client raises; alerts are in the journal
-                _log.warning("posting an alert to %s failed (%d of %d): %s", url, attempt, _POST_TRIES, error)
+                problem = type(error).__name__  # its text may hold the URL
+                _log.warning("posting an alert to %s failed (%d of %d): %s", shown(url), attempt, _POST_TRIES, problem)
                 await self._clock.sleep(float(attempt))

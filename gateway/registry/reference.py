@@ -63,6 +63,7 @@ class Reference(Struct, frozen=True, kw_only=True):
 
     error_rate: on error_rows unseen rows (mean clipped loss for a value); None when it is not known.
     loss_scale: what an absolute error is divided by before it is clipped to 1, see `loss`.
+    labels: the truth of the rows, a column like the others (categorical for classes); None when it was not given.
     """
 
     rows: int
@@ -73,6 +74,7 @@ class Reference(Struct, frozen=True, kw_only=True):
     loss_scale: float = 1.0
     warmup: tuple[tuple[Any, ...], ...] = ()
     format: int = 1
+    labels: ColumnReference | None = None
 
     @property
     def columns(self) -> tuple[ColumnReference, ...]:
@@ -89,6 +91,7 @@ def build_reference(
     error_rows: int = 0,
     *,
     prediction_kind: str = "",
+    labels: Sequence[Any] | None = None,
 ) -> Reference:
     """Measure rows (in stream order, columns in the order of `features`) and what the version said about them.
 
@@ -96,6 +99,7 @@ def build_reference(
     prediction_kind: class, score or value as in the manifest; left out, fractions tell values from classes.
     Predictions and scores must be of rows that the version was not fitted on, else the first live answers look moved
     (fewer than `rows` are fine).
+    labels: the truth of rows, in stream order; they may be of rows that the version was fitted on.
     Raises InvalidConfig when there are no rows or their width is not the number of features.
     """
     if not rows or any(len(row) != len(features) for row in rows):
@@ -119,6 +123,7 @@ def build_reference(
         error_rows=int(error_rows),
         loss_scale=loss_scale(predictions or ()),
         warmup=tuple(tuple(_plain(value) for value in row) for row in rows[-WARMUP_ROWS:]),
+        labels=_labels(labels, prediction_kind) if labels is not None and len(labels) else None,
     )
 
 
@@ -133,7 +138,7 @@ def read_reference(body: bytes) -> Reference:
         reference = msgspec.json.decode(body, type=Reference)
     except msgspec.MsgspecError as error:
         raise InvalidConfig(f"{REFERENCE_FILE}: {error}", [Fault(REFERENCE_FILE, str(error))]) from error
-    for column in reference.columns:
+    for column in (*reference.columns, *([reference.labels] if reference.labels is not None else [])):
         if wrong := flaw(column):
             raise InvalidConfig(
                 f"{REFERENCE_FILE}: {column.name}: {wrong}", [Fault(f"{REFERENCE_FILE}: {column.name}", wrong)]
@@ -199,6 +204,11 @@ def _filled(encoded: FloatArray, places: list[int], parts: Sequence[Sequence[Any
     except OverflowError:  # a whole number of more than 308 digits
         return False
     return True
+
+
+def _labels(labels: Sequence[Any], kind: str) -> ColumnReference:
+    is_class = kind == "class" if kind in ("class", "value") else not _is_continuous(labels)
+    return measured("label", "categorical" if is_class else "numeric", list(labels))
 
 
 def _is_continuous(values: Sequence[Any]) -> bool:

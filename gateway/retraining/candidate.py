@@ -96,6 +96,7 @@ class Candidate:
             report.error_rate,
             len(places),
             prediction_kind="class" if recipe.is_class else "value",
+            labels=dataset.labels[max(0, dataset.rows - REFERENCE_ROWS) :].tolist(),
         )
         manifest = replace(self.manifest, gate=report, card=_card(recipe, self, report))
         model = (self.draft / MODEL_FILE).read_bytes()

@@ -59,7 +59,7 @@ def newest_cause(policy: RetrainingPolicy, alerts: Sequence[Alert], champion: in
     fields: dict[str, Any] = {}
     trigger = state.pending_trigger if state.pending_alert and state.pending_version == champion else ""
     for alert in alerts:
-        found = considered(policy, alert.kind, alert.version, champion, alert.advisory)
+        found = considered(policy, alert, champion)
         if not found or (trigger == "error_drift" and found != "error_drift") or alert.id == state.pending_alert:
             continue
         trigger = found

@@ -18,11 +18,15 @@ from cronsim import CronSim, CronSimError
 
 from gateway.documents.job import Retraining
 from gateway.documents.policy import RetrainingPolicy
+from gateway.journal.record import Alert
+from gateway.names import Role
 
 DAY_SECONDS = 86_400.0
 MOST_BACK_OFF = 8
 ERROR_KINDS = frozenset({"concept_drift", "performance"})
 DATA_KINDS = frozenset({"data_drift", "prediction_drift"})
+UNTRAINED = frozenset({"data_quality", "bad_release", "benign_data_drift", "label_shift"})
+"""Verdicts that training does not answer: repair the data, take the version back, a new reference, a new threshold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +84,16 @@ def due(policy: RetrainingPolicy, state: Retraining, facts: TriggerFacts, now: f
     return cause
 
 
-def considered(policy: RetrainingPolicy, kind: str, version: int, champion: int, advisory: bool) -> str:
-    """The trigger that an alert of this kind sets off ("" for none). Data quality alerts never train anything."""
-    if advisory or version != champion:
+def considered(policy: RetrainingPolicy, alert: Alert, champion: int) -> str:
+    """The trigger that an alert sets off ("" for none): only of the champion, in that role, and only where the
+    monitor's verdict does not call for something else. Broken data never trains anything."""
+    if alert.advisory or alert.version != champion or alert.role is not Role.CHAMPION:
         return ""
-    if kind in ERROR_KINDS and policy.triggers.error_drift:
+    if alert.verdict in UNTRAINED:
+        return ""
+    if alert.kind in ERROR_KINDS and policy.triggers.error_drift:
         return "error_drift"
-    if kind in DATA_KINDS and policy.triggers.data_drift == "shadow_only":
+    if alert.kind in DATA_KINDS and policy.triggers.data_drift == "shadow_only":
         return "data_drift"
     return ""
 

@@ -14,10 +14,16 @@ READ_ENTRIES = 1000
 
 
 def concerns(alert: Alert, rollout: Rollout) -> bool:
-    """True when the alert names the version on trial as a challenger, decides something, and is of a guarded kind."""
-    is_about = (alert.model, alert.version) == (rollout.model, rollout.version)
-    is_challenger = alert.role in {Role.CANARY, Role.SHADOW}
-    return is_about and is_challenger and not alert.advisory and alert.kind in rollout.guards.alerts
+    """True when the alert is about the version on trial, decides something, and speaks against it.
+
+    As a challenger: of a guarded kind, and the champion does not show the same. As the new champion: only when the
+    monitor calls it a bad release, which it does where the last champion is fine on the same rows.
+    """
+    if (alert.model, alert.version) != (rollout.model, rollout.version) or alert.advisory:
+        return False
+    if alert.role in {Role.CANARY, Role.SHADOW}:
+        return alert.kind in rollout.guards.alerts and alert.response != "watch"
+    return alert.role is Role.CHAMPION and alert.verdict == "bad_release"
 
 
 class Alarms:

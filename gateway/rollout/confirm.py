@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.documents.hook import Hook
+from gateway.documents.cloud_event import cloud_event
+from gateway.documents.hook import Hook, shown
 from gateway.documents.rollout import Phase, Rollout
 from gateway.rollout.transition import Act, Action, step_of
 
@@ -108,23 +107,15 @@ def _is_late(rollout: Rollout, now: float) -> bool:
     return step.at_most_seconds is not None and now - rollout.step_since > step.at_most_seconds
 
 
-def shown(url: str) -> str:
-    """The URL without name, password and query, which may hold secrets."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
-
-
 def event(rollout: Rollout, moment: str, place: str, now: float, facts: Mapping[str, Any]) -> bytes:
-    """A CloudEvent (version 1.0, JSON format). place: makes its id, so that a repeat is the same event."""
-    content = {
-        "specversion": "1.0",
-        "id": f"rollout/{rollout.model}/{rollout.number}/{place}",
-        "source": f"/models/{rollout.model}/rollout",
-        "type": f"gateway.rollout.{moment}",
-        "subject": f"{rollout.model}@{rollout.version}",
-        "time": datetime.fromtimestamp(now, UTC).isoformat(),
-        "datacontenttype": "application/json",
-        "data": {
+    """What a hook is sent. place: makes its id, so that a repeat is the same event."""
+    return cloud_event(
+        id=f"rollout/{rollout.model}/{rollout.number}/{place}",
+        source=f"/models/{rollout.model}/rollout",
+        type=f"gateway.rollout.{moment}",
+        subject=f"{rollout.model}@{rollout.version}",
+        time=now,
+        data={
             "model": rollout.model,
             "version": rollout.version,
             "champion": rollout.champion,
@@ -136,5 +127,4 @@ def event(rollout: Rollout, moment: str, place: str, now: float, facts: Mapping[
             "dry_run": rollout.dry_run,
             **facts,
         },
-    }
-    return msgspec.json.encode(content)
+    )

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.clock import Clock
-from gateway.documents.hook import Hook
+from gateway.documents.hook import Hook, shown
 from gateway.names import ModelName
-from gateway.rollout.confirm import Answer, listeners, read_answer, shown
+from gateway.rollout.confirm import Answer, listeners, read_answer
 
 Ask = Callable[[str, bytes], Awaitable[tuple[int, bytes]]]
 """Post a body to a URL, following no redirect: the status and the first bytes of the answer. Raises what it likes."""

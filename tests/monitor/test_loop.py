@@ -181,7 +181,10 @@ async def test_alerts_are_posted_and_a_hook_that_fails_is_tried_again(place: Pla
     await asyncio.wait_for(arrived.wait(), 5)
     url, body = place.posted[0]
     assert url == "http://hook.test/a"
-    assert msgspec.json.decode(body)["kind"] == "concept_drift"
+    event = msgspec.json.decode(body)
+    assert (event["specversion"], event["type"], event["subject"]) == ("1.0", "gateway.alert.raised", "sea@1")
+    assert event["data"]["kind"] == "concept_drift"
+    assert event["id"] == event["data"]["id"]
 
 
 async def test_without_traffic_there_is_no_summary_and_no_work(place: Place) -> None:

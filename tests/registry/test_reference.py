@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -181,8 +182,28 @@ def test_a_column_knows_how_many_rows_it_was_measured_on() -> None:
 def test_a_value_is_encoded_the_same_whatever_stands_beside_it() -> None:
     """A monitor folds rows in blocks of any size; a text is missing also when it looks like a number."""
     columns = build_reference([Feature(name="x"), Feature(name="y")], [[1.0, 2.0], [2.0, 3.0]]).columns
-    rows = [["1.5", 1], [None, True], [2, "north"], [0.5, 3.5]]
+    rows: list[list[Any]] = [["1.5", 1], [None, True], [2, "north"], [0.5, 3.5]]
     alone = np.concatenate([encode_rows(columns, [row]) for row in rows])
     np.testing.assert_array_equal(encode_rows(columns, rows), alone)
     np.testing.assert_array_equal(alone, [[np.nan, 1], [np.nan, 1], [2, np.nan], [0.5, 3.5]])
     assert encode_rows(columns, []).shape == (0, 2)
+
+
+def test_the_labels_of_its_rows_are_a_column_like_others() -> None:
+    """What the shares of the truth were is what a label shift is measured by; files of before know none."""
+    feature, rows = [Feature(name="x")], [[float(place)] for place in range(20)]
+    found = build_reference(feature, rows, prediction_kind="class", labels=[0, 0, 0, 1] * 5)
+    assert found.labels is not None
+    assert (found.labels.kind, found.labels.categories, found.labels.shares) == (
+        "categorical",
+        ("0", "1"),
+        (0.75, 0.25),
+    )
+    assert read_reference(encode_reference(found)) == found
+    assert build_reference(feature, rows).labels is None
+    numbers = build_reference(feature, rows, prediction_kind="value", labels=[1, 2] * 10).labels
+    assert numbers is not None
+    assert numbers.kind == "numeric"
+    broken = msgspec.structs.replace(found, labels=msgspec.structs.replace(found.labels, shares=(1.0,)))
+    with pytest.raises(InvalidConfig, match="label: needs one share for each category"):
+        read_reference(encode_reference(broken))

@@ -12,7 +12,7 @@ import pytest_asyncio
 from msgspec import json
 
 from gateway.clock import ManualClock
-from gateway.documents.alert import AlertHandling
+from gateway.documents.alert import AlertHandling, Monitoring
 from gateway.documents.job import Job, JobState, Retraining
 from gateway.documents.policy import Policy
 from gateway.documents.rollout import Freeze
@@ -22,6 +22,7 @@ from gateway.documents.store import (
     alert_name,
     freeze_name,
     job_name,
+    monitoring_name,
     policy_name,
     retraining_name,
     route_name,
@@ -195,11 +196,11 @@ async def test_alert_becomes_a_published_version_that_names_it(house: House) -> 
 
 @pytest.mark.parametrize(
     "fields",
-    [{"advisory": True}, {"version": 7}, {"kind": "data_quality"}, {"kind": "data_drift"}],
-    ids=["advisory", "another version", "quality", "data"],
+    [{"advisory": True}, {"version": 7}, {"kind": "data_quality"}, {"kind": "data_drift"}, {"verdict": "bad_release"}],
+    ids=["advisory", "another version", "quality", "data", "bad release"],
 )
 async def test_alert_that_trains_nothing(house: House, fields: dict[str, Any]) -> None:
-    """Second opinions, other versions, broken data."""
+    """Second opinions, other versions, broken data, what the rollout takes back."""
     await house.labels(400)
     house.alert(**fields)
     await house.look()
@@ -220,6 +221,19 @@ async def test_frozen_or_silenced_starts_nothing_by_itself_and_says_why(house: H
     await house.look()
     assert await house.jobs() == 0
     assert "silenced" in (await house.memory()).refused
+
+
+async def test_alert_that_was_cleared_while_it_waited_is_forgotten(house: House) -> None:
+    """Errors that are as proven again need no new version."""
+    house.alert()
+    await house.look()
+    assert (await house.memory()).pending_alert == "a1"
+    over = Monitoring(model=QUICK, alerts=[{"id": "a1", "state": "cleared"}])
+    await house.put(monitoring_name(QUICK), json.encode(over))
+    await house.labels(400)
+    await house.look()
+    assert await house.jobs() == 0
+    assert ((await house.memory()).pending_alert, (await house.memory()).refused) == ("", "alert a1: it was cleared")
 
 
 async def test_alert_waits_until_there_are_enough_new_labels(house: House) -> None:

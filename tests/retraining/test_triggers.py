@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gateway.documents.job import Retraining
 from gateway.documents.policy import RetrainingPolicy
+from gateway.journal.record import Alert
+from gateway.names import Role
 from gateway.retraining.triggers import Due, Refused, TriggerFacts, considered, cooldown_labels, due, next_run
 
 NOW = 1_700_000_000.0
@@ -139,20 +143,43 @@ def test_low_performance_starts_a_job(metric: str, below: float, value: float, s
     assert isinstance(found, Due) is starts
 
 
+def alert(**fields: Any) -> Alert:
+    """The monitor's word about version 3, the champion."""
+    words: dict[str, Any] = {
+        "id": "a1",
+        "model": "m",
+        "detector": "d",
+        "severity": "high",
+        "message": "",
+        "kind": "concept_drift",
+    }
+    words |= {"version": 3, "role": Role.CHAMPION, "evidence": 2.0, "threshold": 1.0}
+    return Alert(**{**words, **fields})
+
+
 @pytest.mark.parametrize(
-    ("kind", "version", "advisory", "trigger"),
+    ("fields", "trigger"),
     [
-        ("concept_drift", 3, False, "error_drift"),
-        ("concept_drift", 3, True, ""),
-        ("concept_drift", 2, False, ""),
-        ("data_drift", 3, False, "data_drift"),
-        ("prediction_drift", 3, False, "data_drift"),
-        ("data_quality", 3, False, ""),
-        ("label_shift", 3, False, ""),
+        ({}, "error_drift"),
+        ({"verdict": "concept_drift"}, "error_drift"),
+        ({"verdict": "concept_and_data_drift"}, "error_drift"),
+        ({"kind": "performance", "verdict": "below_limit"}, "error_drift"),
+        ({"advisory": True}, ""),
+        ({"version": 2}, ""),
+        ({"role": Role.CANARY}, ""),
+        ({"verdict": "data_quality"}, ""),
+        ({"verdict": "bad_release"}, ""),
+        ({"kind": "data_drift"}, "data_drift"),
+        ({"kind": "prediction_drift", "verdict": "suspected"}, "data_drift"),
+        ({"kind": "data_drift", "verdict": "benign_data_drift"}, ""),
+        ({"kind": "data_quality"}, ""),
+        ({"kind": "label_shift"}, ""),
     ],
+    ids=str,
 )
-def test_only_real_drift_of_the_champion_trains(kind: str, version: int, advisory: bool, trigger: str) -> None:
-    """Broken data is for its owner to repair, never to be learned."""
+def test_only_real_drift_of_the_champion_trains(fields: dict[str, Any], trigger: str) -> None:
+    """Broken data is for its owner to repair, a bad release for the rollout to take back; neither is learned."""
     wanted = policy(triggers={"data_drift": "shadow_only"})
-    assert considered(wanted, kind, version, 3, advisory) == trigger
-    assert considered(policy(triggers={"error_drift": False}), kind, version, 3, advisory) == ""
+    assert considered(wanted, alert(**fields), 3) == trigger
+    off = policy(triggers={"error_drift": False})
+    assert considered(off, alert(**fields), 3) == ""

@@ -47,6 +47,8 @@ async def test_an_alert_on_the_version_on_trial_rolls_it_back(world: World, phas
         {"model": "other"},
         {"kind": "data_drift"},
         {"advisory": True},
+        {"verdict": "data_quality", "response": "watch"},
+        {"role": Role.CHAMPION, "kind": "concept_drift", "verdict": "concept_drift"},
     ],
     ids=str,
 )
@@ -56,6 +58,20 @@ async def test_other_alerts_are_not_the_version_s_fault(world: World, fields: di
     world.alert(**fields)
     await world.settle()
     assert world.is_in(Phase.SHADOW)
+
+
+async def test_a_release_that_the_monitor_calls_bad_is_taken_back_while_it_is_guarded(world: World) -> None:
+    """Drift that the last champion would have too is not the new one's fault; this is."""
+    await world.set_policy(steps=[{"promote": "auto"}], after_promotion={"requests": 30})
+    await _start(world)
+    assert (world.rollout.phase, world.route.champion) == (Phase.PROMOTED, 2)
+    world.alert(role=Role.CHAMPION, kind="concept_drift", verdict="concept_drift", response="retrain_since_change")
+    await world.settle()
+    assert world.route.champion == 2
+    world.alert(2, role=Role.CHAMPION, kind="concept_drift", verdict="bad_release", response="roll_back")
+    await world.settle()
+    assert (world.rollout.phase, world.route.champion) == (Phase.ROLLED_BACK, 1)
+    assert world.rollout.reason.startswith("alert: alert-2 (concept_drift) on it as champion")
 
 
 async def test_the_policy_names_the_kinds_that_count(world: World) -> None:

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.documents.hook import Hook
+from gateway.documents.hook import Hook, shown
 from gateway.documents.parse import validate_policy
 from gateway.documents.rollout import Phase, Rollout, Step
 from gateway.errors import InvalidConfig
-from gateway.rollout.confirm import MAX_ANSWER_BYTES, Answer, confirmed, event, listeners, moment_of, read_answer, shown
+from gateway.rollout.confirm import MAX_ANSWER_BYTES, Answer, confirmed, event, listeners, moment_of, read_answer
 from gateway.rollout.transition import TRANSITIONS, Act, Action, next_rollout
 
 URL = "http://h/hook"

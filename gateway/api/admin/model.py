@@ -135,7 +135,8 @@ def _health(state: ModelState) -> dict[str, Any]:
 
 def _alerts(state: ModelState) -> dict[str, Any]:
     alerts = state.monitoring.alerts if state.monitoring is not None else []
-    waiting = [alert for alert in alerts if not state.is_acknowledged(str(alert.get("id", "")))]
+    standing = [alert for alert in alerts if alert.get("state") != "cleared"]
+    waiting = [alert for alert in standing if not state.is_acknowledged(str(alert.get("id", "")))]
     return {"unacknowledged": len(waiting), "latest": alerts[:SHOWN_ALERTS]}
 
 

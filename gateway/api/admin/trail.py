@@ -1,4 +1,4 @@
-"""What happened: the audit trail, and alerts and decisions as they come (server-sent events)."""
+"""What happened: the audit trail, and alerts, their ends and decisions as they come (server-sent events)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from gateway.documents.store import AuditEntry
 from gateway.documents.token import Scope
 from gateway.errors import Fault, InvalidInput
 from gateway.journal.journal import Offset
-from gateway.journal.record import Alert, ControlRecord, Entry
+from gateway.journal.record import Alert, Cleared, ControlRecord, Decision, Entry
 
 MOST_ENTRIES = 1000
 _PAGE = 500
 _BEAT_SECONDS = 10.0
 _WAIT_SECONDS = 0.5
+_KINDS = {Alert: "alert", Cleared: "cleared", Decision: "decision"}
 
 
 async def show_audit(asked: Asked) -> Response:
@@ -51,7 +52,7 @@ async def _entries(
 
 
 async def follow_events(asked: Asked) -> Response:
-    """Alerts and decisions from now on, or from behind Last-Event-ID. The stream ends when the gateway stops."""
+    """Alerts, clearings and decisions from now on, or from behind Last-Event-ID, until the gateway stops."""
     sent = asked.request.headers.get("last-event-id")
     try:
         after = Offset(bytes.fromhex(sent)) if sent else await asked.ports.control.end()
@@ -92,7 +93,7 @@ async def _wait(ports: ControlPorts, after: Offset) -> None:
 
 def event_of(entry: Entry[ControlRecord], offset: str) -> bytes:
     """One server-sent event. Pure. JSON has no line breaks, so one data line holds it."""
-    kind = "alert" if isinstance(entry.record, Alert) else "decision"
+    kind = _KINDS[type(entry.record)]
     fields = {"time": entry.time_ns / 1e9, **msgspec.structs.asdict(entry.record)}
     lines = [f"event: {kind}", f"data: {msgspec.json.encode(fields).decode()}"]
     if offset:

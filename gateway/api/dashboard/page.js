@@ -83,9 +83,10 @@ function experimentLine(model) {
 function alertTable(model) {
   if (!model.alerts.latest.length) return el("p", "soft", model.note || "no alerts");
   const rows = model.alerts.latest.map((alert) => [
-    when(alert.time), alert.kind, alert.detector, alert.severity, alert.message,
+    when(alert.time), `${alert.role ?? ""} ${alert.kind}`, alert.detector, alert.severity, alert.message,
+    alert.verdict ?? "", alert.state ?? "",
   ]);
-  return table(["alert", "kind", "detector", "severity", "what"], rows);
+  return table(["alert", "kind", "detector", "severity", "what", "verdict", "state"], rows);
 }
 
 function modelCard(model) {

@@ -153,6 +153,14 @@ def monitoring() -> Monitoring:
     return Monitoring(model=MODEL, alerts=[alert], live=[live], labels={"joined": 7})
 
 
+async def test_an_alert_that_is_over_asks_nobody_to_look(admin: httpx.AsyncClient, office: Office) -> None:
+    """It is still shown, with its state."""
+    over = monitoring().alerts[0] | {"state": "cleared", "cleared": 9.0, "cleared_because": "as proven again"}
+    await office.put(monitoring_name(MODEL), Monitoring(model=MODEL, alerts=[over]))
+    assert (await admin.get(AT)).json()["alerts"]["unacknowledged"] == 0
+    assert (await admin.get(f"{AT}/monitoring")).json()["alerts"][0]["state"] == "cleared"
+
+
 async def test_alerts_are_acknowledged_and_silenced(admin: httpx.AsyncClient, office: Office) -> None:
     await office.put(monitoring_name(MODEL), monitoring())
     assert (await admin.get(AT)).json()["alerts"]["unacknowledged"] == 1

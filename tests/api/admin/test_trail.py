@@ -10,7 +10,7 @@ import pytest
 
 from gateway.api.admin.trail import _events, event_of
 from gateway.journal.journal import START
-from gateway.journal.record import Alert, Decision, Entry, Place
+from gateway.journal.record import Alert, Cleared, Decision, Entry, Place
 from gateway.names import Role
 from tests.api.admin.conftest import MODEL, Office
 
@@ -26,6 +26,7 @@ ALERT = Alert(
     severity="high",
     message="nswprice moved\nfar",
 )
+CLEARED = Cleared("c1", "a1", MODEL, 1, Role.CHAMPION, "data_drift", "the traffic is like the reference again")
 DECISION = Decision(id="d1", model=MODEL, actor="rollout", action="start", reason="new")
 
 
@@ -57,12 +58,12 @@ async def test_events_come_as_they_are_written_and_end_with_the_gateway(office: 
     """A stream that outlived the stop would hold the process up."""
     stream = _events(office.ports, await office.ports.control.end())
     assert await anext(stream) == b": connected\n\n"
-    for record in (ALERT, DECISION):
+    for record in (ALERT, CLEARED, DECISION):
         office.ports.tee.offer(record)
     office.ports.tee.flush()
-    first, second = await anext(stream), await anext(stream)
-    assert first.startswith(b"event: alert\n")
-    assert second.startswith(b"event: decision\n")
+    events = [await anext(stream) for _ in range(3)]
+    assert [event.split(b"\n")[0] for event in events] == [b"event: alert", b"event: cleared", b"event: decision"]
+    assert b'"alert":"a1"' in events[1]
     waiting = asyncio.ensure_future(anext(stream))
     await asyncio.sleep(0)
     office.ports.closing.set()

@@ -1,0 +1,21 @@
+"""A label that found its row, as the parts of the watch read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Label:
+    """One label joined to one answer. time_ns, place: of the entry that completed the pair."""
+
+    version: int
+    role: str
+    reason: str
+    predicted_ns: int
+    prediction: Any
+    probabilities: Any
+    label: Any
+    time_ns: int
+    place: str

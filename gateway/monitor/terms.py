@@ -21,7 +21,7 @@ from gateway.monitor.sampling import EVERYTHING
 KEPT: Final = 20
 """So many newest terms of each subject are kept."""
 
-_OF_THE_FOLD: Final = {"model", "monitoring", "labels"}
+_OF_THE_FOLD: Final = {"model", "monitoring", "labels", "retraining"}
 
 
 class Term(Struct, frozen=True, array_like=True):

@@ -227,15 +227,15 @@ class MonitorLoop:
         lag = await self._stores.traffic.lag_seconds(self._offset)
         metrics.journal_lag.labels("monitor").set(lag)
         self._set_pace(next_pace(self._pace, lag, self._clock.monotonic()), lag)
-        touched, self._touched = self._touched, set()
         if self._state is None:
             return
-        for model in touched:
+        for model in sorted(self._touched):
             summary = await asyncio.to_thread(self._summary, self._state, model, now, lag)
             for figures in summary.live:
                 if (accuracy := figures.rolling.get("accuracy")) is not None:
                     metrics.accuracy.labels(model, figures.version, figures.role).set(accuracy)
             await self._summaries.put(summary)
+            self._touched.discard(model)  # not before: a store that fails is tried again
 
     def _set_pace(self, pace: Pace, lag: float) -> None:
         """The rate counts from the next block on, which writes it down."""

@@ -26,7 +26,7 @@ from gateway.offline.sink import Kept, PartFile, Pipe, encoder_of, part_of
 from gateway.offline.source import Batch, Place, Source, identity, open_source
 from gateway.registry.registry import Registry
 
-ROWS_ARE_RECORDS = 1
+_FORM = 1
 """Version of how rows become bytes: another release does not go on with a part file of a different form."""
 
 
@@ -172,7 +172,7 @@ def _job(order: Order, chosen: Chosen) -> str:
     if "-" in (order.source, order.out):
         return ""
     parts = [
-        ROWS_ARE_RECORDS,
+        _FORM,
         chosen.manifest.digest,
         chosen.policy.inputs.model_dump_json(),
         chosen.policy.joining.tolerance,

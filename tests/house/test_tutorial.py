@@ -41,9 +41,15 @@ def test_every_command_and_option_exists(line: str) -> None:
     """Parsed by the command itself, and not run."""
     command: Any = typer.main.get_command(app)
     words = shlex.split(line)[1:]
-    while hasattr(command, "commands"):
-        command = command.commands[words.pop(0)]
+    while subcommands := getattr(command, "commands", None):
+        command = subcommands[words.pop(0)]
     command.make_context(line, words)
+
+
+def test_a_wrong_option_would_be_noticed() -> None:
+    """So that the test above can fail."""
+    with pytest.raises(Exception, match="No such option"):
+        test_every_command_and_option_exists("gateway rollout show m --no-such")
 
 
 def test_the_files_are_what_the_gateway_reads(tmp_path: Path) -> None:

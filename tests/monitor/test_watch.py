@@ -157,7 +157,7 @@ def test_more_challengers_than_are_watched_wait_for_room() -> None:
 def test_the_state_of_thirty_features_and_two_challengers_stays_small() -> None:
     """It is written with every block: 200 kB at most, with all alarmed and the check under way."""
     random = np.random.default_rng(2)
-    features = [Feature(name=f"f{place}") for place in range(30)]
+    features = tuple(Feature(name=f"f{place}") for place in range(30))
     reference = build_reference(features, random.normal(size=(1000, 30)).tolist())
     shape = Manifest(model=MODEL, number=1, features=features, prediction=SPEC)
     known = context({number: Version(shape, reference, Plan(reference)) for number in (1, 2, 3)})

@@ -21,13 +21,14 @@ from gateway.monitor.state import MonitorState
 from gateway.monitor.summary import summarise
 from gateway.monitor.version import Version
 from gateway.names import Role
-from gateway.registry.manifest import Manifest, PredictionSpec
+from gateway.registry.manifest import Feature, Manifest, PredictionSpec
 from gateway.registry.reference import build_reference
 from tests.monitor.stream import (
     FEATURES,
     MODEL,
     PLAN,
     REFERENCE,
+    SPEC,
     answer_of,
     answered,
     folded,
@@ -151,6 +152,27 @@ def test_more_challengers_than_are_watched_wait_for_room() -> None:
         ]
     state, _ = told(records, known)
     assert sorted(state.of(MODEL).panels) == ["1/champion", "2/shadow", "3/shadow"]
+
+
+def test_the_state_of_thirty_features_and_two_challengers_stays_small() -> None:
+    """It is written with every block: 200 kB at most, with all alarmed and the check under way."""
+    random = np.random.default_rng(2)
+    features = tuple(Feature(name=f"f{place}") for place in range(30))
+    reference = build_reference(features, random.normal(size=(1000, 30)).tolist())
+    shape = Manifest(model=MODEL, number=1, features=features, prediction=SPEC)
+    known = context({number: Version(shape, reference, Plan(reference)) for number in (1, 2, 3)})
+    records: list[TrafficRecord] = []
+    rows = random.normal(size=(400, 30))
+    rows[:100] += 0.8
+    for place, row in enumerate(rows.tolist()):
+        one = answered(place, row, said=(1, [0.5, 0.5]))
+        records.append(one)
+        records += [replace(one, version=number, role=Role.SHADOW, inputs=None) for number in (2, 3)]
+    state, found = told(records, known)
+    remembered = state.of(MODEL)
+    assert {one.version for one in found if one.kind == "data_drift"} == {1, 2, 3}
+    assert remembered.panel.check
+    assert len(state.encode()) < 200_000
 
 
 # Labels ----------------------------------------------------------------------------------------------------------

@@ -2,18 +2,18 @@
 
 The life of what a panel told (`PanelState.latched`):
 
-    told -> pause -> check: a fresh panel on the same plan, at the root of the threshold
+    told -> pause -> check: a fresh panel on the same plan, at a lower threshold
               ^        | it alarms for all that is latched: not over
               +--------+
                        | it stayed quiet for a kind over `clear_after` events: that kind is over, the panel starts anew
 
-The root is low on purpose: what is still there should not pass for over. Everything happens where a block of 16 is
-complete, counted from the first event, so chunks of any size give the same. Knows no model and no alert.
+The lower the threshold of the check, the less of what is still there passes for over; but a quiet panel reaches ten
+times the number of its events with a chance of a tenth at most, so that is what it is. Everything happens where a block
+of 16 is complete, counted from the first event, so chunks of any size give the same. Knows no model and no alert.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -27,6 +27,8 @@ SHORT_TAIL = 64
 
 _CHECK_TAIL = 32
 _PAUSE = 4
+_DOUBT = 10.0
+"""E-processes started at each of n quiet events have a sum of mean n, which exceeds 10 n with a chance of 1/10."""
 
 Row = tuple[int, str, list[Any]]
 """time_ns, place, values."""
@@ -67,6 +69,7 @@ class PanelWatch:
         self._plan = plan
         self._threshold = threshold
         self._clear_after = clear_after
+        self._doubt = min(threshold, _DOUBT * clear_after)
         self._tail = tail
         self._panel = Panel(plan, threshold, kept.state, tail)
         self._check: Panel | None = None
@@ -112,7 +115,7 @@ class PanelWatch:
             kept.pause -= len(values)
             return None
         if self._check is None:
-            self._check = Panel(self._plan, math.sqrt(self._threshold), kept.check, _CHECK_TAIL)
+            self._check = Panel(self._plan, self._doubt, kept.check, _CHECK_TAIL)
         self._check.update(values)
         calm = tuple(kind for kind in kept.latched if kind not in self._check.latched)
         if not calm or self._check.events >= self._clear_after:

@@ -26,6 +26,7 @@ from gateway.journal.journal import START, Batch, ControlJournal, Offset, Traffi
 from gateway.journal.record import Alert, Entry, TrafficRecord
 from gateway.monitor.fold import Context, Folded, fold
 from gateway.monitor.lookup import Policies, Versions, versions_of
+from gateway.monitor.present import judged
 from gateway.monitor.sampling import EVERYTHING
 from gateway.monitor.state import MonitorState, read_state
 from gateway.monitor.summary import summarise
@@ -243,21 +244,25 @@ class _Refold:
     def summaries(self, model: str | None) -> tuple[Monitoring, ...]:
         """What the monitor's documents say at the end, but for the moment of writing and the lag."""
         rate = rate_of(self._schedule.in_force)
-        documents = (
-            summarise(
-                name,
-                self.state.of(name),
-                (self._policies.get(name) or Policy(model=name)).monitoring,
-                self._versions.known(name),
-                unknown=self.state.unknown.get("unknown", 0),
-                now=0.0,
-                offset="",
-                lag_seconds=0.0,
-            )
+        return tuple(
+            replace(self._summary(name), sampled=rate < EVERYTHING, sampling_rate=rate)
             for name in sorted(self.state.models)
             if model in (None, name)
         )
-        return tuple(replace(one, sampled=rate < EVERYTHING, sampling_rate=rate) for one in documents)
+
+    def _summary(self, name: str) -> Monitoring:
+        policy, remembered = self._policies.get(name) or Policy(model=name), self.state.of(name)
+        summary = summarise(
+            name,
+            remembered,
+            policy.monitoring,
+            self._versions.known(name),
+            unknown=self.state.unknown.get("unknown", 0),
+            now=0.0,
+            offset="",
+            lag_seconds=0.0,
+        )
+        return judged(summary, remembered, policy)
 
     async def _fold(self, entries: Sequence[Entry[TrafficRecord]]) -> None:
         ids = ids_of(entries)

@@ -26,6 +26,7 @@ _OF_THE_FOLD: Final[Any] = {
     "monitoring": True,
     "labels": True,
     "retraining": {"triggers": {"performance"}},
+    "rollout": {"after_promotion": True},
 }
 
 

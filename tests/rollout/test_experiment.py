@@ -17,7 +17,7 @@ from gateway.registry.manifest import PredictionSpec
 from gateway.rollout.evidence.observe import prediction_reader
 from gateway.rollout.evidence.verdict import Tally
 from gateway.rollout.experiment import observe as fold_module
-from gateway.rollout.experiment.interval import Moments
+from gateway.interval import Moments
 from gateway.rollout.experiment.observe import ArmSeen, ExperimentObserver, Seen
 from gateway.rollout.experiment.verdict import failing, judge
 

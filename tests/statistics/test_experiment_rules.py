@@ -15,7 +15,7 @@ import pytest
 
 from gateway.documents.experiment import Arm, Experiment, Metric, Phase, Terms
 from gateway.rollout.evidence.verdict import Tally
-from gateway.rollout.experiment.interval import Moments
+from gateway.interval import Moments
 from gateway.rollout.experiment.observe import ArmSeen, Seen
 from gateway.rollout.experiment.verdict import judge
 

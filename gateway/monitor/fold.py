@@ -139,17 +139,27 @@ class _Block:
         return joined
 
     def _labels(self, watch: Watch, joined: Joined, entry: Entry[TrafficRecord]) -> None:
+        answer = self._answer_of(watch.model, entry.record.id)
         for (model, outcome), count in joined.counts.items():
             if model:
-                watch.count(outcome, count)
+                watch.count(outcome, count, answer)
         for row in joined.labelled:
             watch.joined(row)
-            watch.label(_answer_label(row, entry))
+            if fault := watch.label(_answer_label(row, entry)):
+                watch.count(fault)
+                self._counts[watch.model, fault] += 1
             if row.value is not None:
                 watch.value(row.version, row.role, row.value)
         for pair in joined.pairs:
             if pair.challenger_role == Role.SHADOW:
+                watch.joined_shadow(pair)
                 watch.label(_shadow_label(pair, self._known[pair.id], entry))
+
+    def _answer_of(self, model: str, id_: str) -> tuple[int, str] | None:
+        """Version and role of the answer that feedback to this id is about; None without one that a version gave."""
+        known = self._known.get(id_)
+        answer = known.answer if known is not None and known.model == model else None
+        return (answer[0], answer[1]) if answer is not None and answer[0] else None
 
     def _value(self, watch: Watch, record: Feedback) -> None:
         """A business value without a label, or with one that came again: it counts for whoever answered."""
@@ -182,6 +192,10 @@ def _answer_label(row: LabelledRow, entry: Entry[TrafficRecord]) -> Label:
         label=row.label,
         time_ns=entry.time_ns,
         place=str(entry.place),
+        inputs=row.inputs,
+        contract=row.contract,
+        id=row.id,
+        row=row.row,
     )
 
 
@@ -198,4 +212,6 @@ def _shadow_label(pair: Pair, waiting: WaitingPrediction, entry: Entry[TrafficRe
         label=pair.label,
         time_ns=entry.time_ns,
         place=str(entry.place),
+        inputs=waiting.inputs[pair.row] if isinstance(waiting.inputs, list | tuple) else None,
+        contract=waiting.contract,
     )

@@ -27,6 +27,7 @@ from gateway.errors import DocumentNotFound, GatewayError, InvalidConfig, Journa
 from gateway.journal.join import JoinIndex, WaitingPrediction, ids_of
 from gateway.journal.journal import START, Offset, TrafficJournal
 from gateway.journal.record import Alert, Entry, Prediction, Record, TrafficRecord
+from gateway.monitor import gauges
 from gateway.monitor.fold import Context, Folded, fold
 from gateway.monitor.panel import Plan
 from gateway.monitor.state import MonitorState, read_state
@@ -190,9 +191,7 @@ class MonitorLoop:
             return
         for model in touched:
             summary = await asyncio.to_thread(self._summary, self._state, model, now, lag)
-            for figures in summary.live:
-                if (accuracy := figures.rolling.get("accuracy")) is not None:
-                    metrics.accuracy.labels(model, figures.version, figures.role).set(accuracy)
+            gauges.show(summary)
             await self._summaries.put(summary)
 
     def _summary(self, state: MonitorState, model: ModelName, now: float, lag: float) -> Monitoring:

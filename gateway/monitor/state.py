@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct, field
 
 from gateway.journal.record import Alert
+from gateway.monitor.online import OnlineState
 from gateway.monitor.performance import Tally
 
 
@@ -102,6 +103,7 @@ class ModelState(Struct):
     changed_ns: int = 0
     answered_rows: int = 0
     labelled_rows: int = 0
+    online: OnlineState = field(default_factory=OnlineState)
 
     @property
     def judged(self) -> set[int]:

@@ -20,17 +20,20 @@ import numpy as np
 
 from gateway.documents.policy import MonitoringPolicy, RiverDetector
 from gateway.errors import InvalidConfig
-from gateway.journal.join import LabelledRow
+from gateway.journal.join import LabelledRow, Pair
 from gateway.journal.record import Alert, Entry, Prediction
 from gateway.monitor import quality
 from gateway.monitor.detector import Verdict
 from gateway.monitor.error import ErrorDetector, baseline
+from gateway.monitor.online import Answered, Online
 from gateway.monitor.panel import BLOCK, Panel, Plan
-from gateway.monitor.performance import Tally
+from gateway.monitor.performance import LARGEST, Tally, fault_of
 from gateway.monitor.second_opinion import SecondOpinion
+from gateway.monitor.slices import Cuts, row_of
 from gateway.monitor.state import ErrorState, ModelState, OpinionState, PanelState, Raised
 from gateway.monitor.version import Version, answer_rows
 from gateway.names import Outcome, Reason, Role
+from gateway.registry.manifest import PredictionSpec
 from gateway.registry.reference import encode_rows, loss, positions
 
 LEARNED_ROWS = 500
@@ -56,6 +59,10 @@ class Label:
     label: Any
     time_ns: int
     place: str
+    inputs: Any = None
+    contract: int = 0
+    id: str = ""
+    row: int = 0
 
 
 class Watch:
@@ -73,6 +80,8 @@ class Watch:
         self._panel: Panel | None = None
         self._errors: dict[str, ErrorDetector] = {}
         self._opinions: dict[str, SecondOpinion | None] = {}
+        self._cuts: dict[int, Cuts] = {}
+        self._online = Online(state.online, policy.online_model)
 
     # answers ----------------------------------------------------------------------------------------------------
 
@@ -84,21 +93,29 @@ class Watch:
         record, state = entry.record, self._state
         if record.version == 0:
             return
-        tally = self._tally(record.version, record.role)
-        tally.predictions += 1
-        tally.errors += record.outcome is not Outcome.OK
+        version, is_routed = self._versions.get(record.version), record.reason not in _UNROUTED
+        self._tally(record.version, record.role).add_answer(record, version, is_routed=is_routed)
         if record.role is not Role.SHADOW:
             state.predictions += 1
             state.answered_rows += record.rows if record.outcome is Outcome.OK else 0
-        if record.role is not Role.CHAMPION or record.reason in _UNROUTED:
+        if record.role is not Role.CHAMPION or not is_routed:
             return
         self._note_champion(record, entry.time_ns)
-        version = self._versions.get(record.version)
         if record.version != state.champion or record.outcome is not Outcome.OK or version is None:
             return
+        self._foretell(record, version, entry.time_ns)
         rows = answer_rows(record, version, inputs_of)
         if rows is not None:
             self._bet(rows, version, entry.time_ns, str(entry.place))
+
+    def _foretell(self, record: Prediction, version: Version, time_ns: int) -> None:
+        """Let the online model say now what it thinks of the rows that the champion answers."""
+        contract = self._versions.get(record.contract)
+        if self._online.is_wanted and version.spec is not None and contract is not None and record.inputs:
+            features = contract.manifest.features
+            for row, inputs in enumerate(record.inputs):
+                one = Answered(record.id, row, inputs, features, version.spec)
+                self._online.answer(one, time_ns, self._state.delays)
 
     def _note_champion(self, record: Prediction, time_ns: int) -> None:
         state = self._state
@@ -169,42 +186,79 @@ class Watch:
 
     # labels -----------------------------------------------------------------------------------------------------
 
-    def label(self, one: Label) -> None:
-        """Count one labelled row and bet on its error. Pinned and cached answers count in no figure."""
+    def label(self, one: Label) -> str:
+        """Count one labelled row and bet on its error. Pinned and cached answers count in no figure.
+
+        Returns what is wrong with the label or the answer, see `fault_of`; then nothing was bet.
+        """
         version = self._versions.get(one.version)
         spec = version.spec if version is not None else None
-        if version is None or spec is None or one.reason in _UNROUTED or one.prediction is None:
-            return
+        if version is None or spec is None or one.reason in _UNROUTED:
+            return ""
         is_class, scale = spec.kind == "class", version.reference.loss_scale if version.reference else 1.0
+        tally = self._tally(one.version, one.role)
+        if fault := fault_of(one.label, one.prediction, spec):
+            tally.count(fault)
+            return fault
         error = loss(one.prediction, one.label, scale, is_class=is_class)
-        if math.isnan(error):
-            return
-        self._tally(one.version, one.role).add_label(one.label, one.prediction, one.probabilities, spec)
+        tally.add_label(one.label, one.prediction, one.probabilities, spec, self._slices(one, version))
+        self._teach(one, spec)
         if is_class or version.reference is not None:
             self._feed_error(one, version, error)
         if one.role == Role.CHAMPION and one.version == self._state.champion:
             for detector in self._policy.detectors:
                 if isinstance(detector, RiverDetector) and detector.on == "errors":
                     self._feed_opinion(detector, np.array([error]), one.predicted_ns, one.place, one.time_ns)
+        return ""
+
+    def _teach(self, one: Label, spec: PredictionSpec) -> None:
+        """Let the online model learn a row, once whoever answered it."""
+        contract = self._versions.get(one.contract)
+        if self._online.is_wanted and one.role != Role.SHADOW and contract is not None:
+            row = Answered(one.id, one.row, one.inputs, contract.manifest.features, spec)
+            is_champion = one.role == Role.CHAMPION
+            serves = is_champion and one.version == self._state.champion
+            self._online.label(row, one.label, one.prediction if is_champion else None, may_start=serves)
 
     def value(self, version: int, role: str, value: float) -> None:
-        """Count one business value."""
-        self._tally(version, role).add_value(value)
+        """Count one business value; one that is no number, or beyond all sense, is in no figure."""
+        if abs(value) <= LARGEST:
+            self._tally(version, role).earned.add(value)
+        else:
+            self._tally(version, role).count("wrong_value")
 
     def joined(self, row: LabelledRow) -> None:
         """Count a label that found its row, and how long it took."""
         self._state.labelled_rows = row.ordinal
         self._state.delays.append(round((row.labelled_ns - row.predicted_ns) / 1e9, 3))
+        if row.version:
+            self._tally(row.version, row.role).delays.add((row.labelled_ns - row.predicted_ns) / 1e9)
         del self._state.delays[:-_DELAYS]
+
+    def joined_shadow(self, pair: Pair) -> None:
+        """Count a label that found a shadow's row beside the champion's."""
+        tally = self._tally(pair.challenger, pair.challenger_role)
+        tally.count("joined")
+        tally.delays.add((pair.labelled_ns - pair.predicted_ns) / 1e9)
 
     @property
     def labelled_rows(self) -> int:
         """The ordinal of the newest label."""
         return self._state.labelled_rows
 
-    def count(self, outcome: str, by: int = 1) -> None:
-        """Count feedback by how it was joined."""
+    def count(self, outcome: str, by: int = 1, answer: tuple[int, str] | None = None) -> None:
+        """Count feedback by how it was joined. answer: version and role that it is about."""
         self._state.labels[outcome] = self._state.labels.get(outcome, 0) + by
+        if answer is not None:
+            self._tally(*answer).count(outcome, by)
+
+    def _slices(self, one: Label, version: Version) -> list[tuple[str, str]]:
+        """The slices of a labelled row, feature by feature."""
+        if not self._policy.slices:
+            return []
+        if one.version not in self._cuts:
+            self._cuts[one.version] = Cuts(self._policy.slices, version)
+        return self._cuts[one.version].of(row_of(one.inputs, self._versions.get(one.contract)))
 
     def _feed_error(self, one: Label, version: Version, error: float) -> None:
         key = _key(one.version, one.role)
@@ -331,7 +385,7 @@ class Watch:
             tally = Tally()
             newest_first = list(reversed(tallies))
             for old in newest_first[_TAILS - 1 :]:
-                tallies[old].tail = []
+                tallies[old].shrink()
             for old in newest_first[_TALLIES - 1 :]:
                 del tallies[old]
                 self._state.errors.pop(old, None)
@@ -349,6 +403,7 @@ class Watch:
         for name, opinion in self._opinions.items():
             if opinion is not None:
                 state.opinions[name].state = opinion.state()
+        state.online = self._online.state()
         return state
 
 

@@ -172,15 +172,17 @@ def score_of_row(is_positive: bool, surprise: float) -> float:
 
 def chances_of(probabilities: Any, spec: PredictionSpec) -> list[float] | None:
     """The probabilities of one row by class; None when they are not one number in [0, 1] for each class."""
-    classes = len(spec.classes)
-    row = list(probabilities) if isinstance(probabilities, list | tuple) else []
-    if not all(type(chance) in (float, int) and -_SLACK <= chance <= 1.0 + _SLACK for chance in row):  # NaN: neither
+    if not isinstance(probabilities, list | tuple):
         return None
-    if len(row) == 1 and classes == 2:  # a single column is the last class's
-        row = [1.0 - row[0], row[0]]
-    return row if row and len(row) == classes else None
+    for chance in probabilities:
+        if type(chance) not in _NUMBERS or not -_SLACK <= chance <= 1.0 + _SLACK:  # NaN is not in between
+            return None
+    if len(probabilities) == 1 and len(spec.classes) == 2:  # a single column is the last class's
+        return [1.0 - probabilities[0], probabilities[0]]
+    return list(probabilities) if probabilities and len(probabilities) == len(spec.classes) else None
 
 
+_NUMBERS = (float, int)
 _SLACK = 1e-3
 """So far above 1 or below 0 is rounding."""
 

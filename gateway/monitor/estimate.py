@@ -39,12 +39,13 @@ class Confidence(Struct, array_like=True):
     """Rows by the largest probability they were answered with.
 
     bins: bin of log-odds -> answered rows, sum of their largest probabilities, labelled rows, those of them that were
-    right. recent: bins of the newest rows, one byte each.
+    right. recent: bins of the newest rows, one byte each. weight: what the labelled rows count together.
     """
 
     bins: dict[int, list[float]] = {}
     labels: int = 0
     recent: bytes = b""
+    weight: float = 0.0
 
     def answer(self, chances: list[float]) -> None:
         """Count one answered row."""
@@ -63,7 +64,9 @@ class Confidence(Struct, array_like=True):
         self.labels += 1
         seen[2] += 1
         seen[3] += is_right
-        if sum(each[2] for each in self.bins.values()) >= REMEMBERED:
+        self.weight += 1
+        if self.weight >= REMEMBERED:
+            self.weight /= 2
             for each in self.bins.values():
                 each[2] /= 2
                 each[3] /= 2

@@ -31,7 +31,7 @@ from gateway.monitor.delay import Delays
 from gateway.monitor.estimate import Confidence, estimate
 from gateway.monitor.slices import SliceCounts, bounded
 from gateway.monitor.value import Earned
-from gateway.monitor.version import Version, answers
+from gateway.monitor.version import Version
 from gateway.names import Outcome
 from gateway.registry.manifest import PredictionSpec
 from gateway.registry.reference import category
@@ -72,8 +72,9 @@ class Tally(Counts):
             return
         self.rows += record.rows
         spec = version.spec if version is not None else None
-        if is_routed and spec is not None and spec.kind == "class":
-            for row in answers(record.outputs, spec, record.rows)[1]:
+        if is_routed and spec is not None and spec.kind == "class" and spec.probabilities:
+            probabilities = record.outputs.get(spec.probabilities)
+            for row in probabilities if isinstance(probabilities, list) else ():
                 if (chances := chances_of(row, spec)) is not None:
                     self.confidence.answer(chances)
 
@@ -86,7 +87,8 @@ class Tally(Counts):
         slices: Sequence[tuple[str, str]] = (),
     ) -> None:
         """Count one labelled row that has no fault. slices: feature and slice, as `Cuts.of` gives them."""
-        counted = [self.slices.setdefault(name, SliceCounts()) for name in bounded(slices, self.slices)]
+        names = bounded(slices, self.slices) if slices else ()
+        counted = [self.slices.setdefault(name, SliceCounts()) for name in names]
         if self.slices:
             self.cuts.append(tuple(_places_of(counted, self.slices.values())))
         if spec.kind == "class":

@@ -74,10 +74,10 @@ def _value(one: Mapping[str, Any]) -> str:
 
 
 def _estimate(estimate: Mapping[str, Any]) -> str:
-    if "rolling" not in estimate:
+    if not estimate:
         return ""
-    rows, source = estimate["rolling_rows"], estimate["calibrated_on"]
-    return f"accuracy ~{estimate['rolling']:.3f} of the newest {rows} answers (by {source})"
+    rows, source = estimate["rows"], estimate["calibrated_on"]
+    return f"accuracy ~{estimate['accuracy']:.3f} of the newest {rows} answers (by {source})"
 
 
 def _seconds(seconds: float | None) -> str:

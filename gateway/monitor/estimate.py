@@ -6,7 +6,9 @@ based performance estimation). What "80 percent sure" is worth is learned from l
 many labels leans on what the version states, shifted by as much as it overstates itself on its reference.
 
 It follows changes of the inputs. It cannot see the relation from inputs to labels change, since confidence does not
-know of it: only labels show that. Hence nothing acts on it.
+know of it: only labels show that. Hence nothing acts on it. Measured, mean distance from the true accuracy of the same
+500 rows: inputs that move under a fixed relation, labels 1,000 rows late: 2.7 points (the version's own word 3.6, the
+last measured accuracy 4.6); Electricity, where the relation moves, labels 500 rows late: 8.0 (14.3, 7.4).
 Source: confidence-based performance estimation (CBPE) in the documentation of NannyML; Guillory et al., Predicting with
 confidence on unseen distributions, ICCV 2021.
 """
@@ -23,10 +25,14 @@ from gateway.monitor.counts import bin_of
 from gateway.monitor.version import Version
 
 RECENT = 500
-"""Over how many of the newest answered rows the rolling estimate goes."""
+"""Over how many of the newest answered rows the estimate goes."""
 
-REMEMBERED = 4000
-"""After so many labelled rows all of them count half from then on: a promise is judged by the last few thousand."""
+REMEMBERED = 1000
+"""When labelled rows count so much, all of them count half from then on: a promise is judged by the newest labels.
+
+With 4,000 the estimate followed no worse change of the inputs, and was off by 7 points instead of 4 where also the
+relation to the labels moved all the time (Electricity, labels a day late).
+"""
 
 LEANING = 5.0
 """What a bin without labels is taken to be worth counts as much as so many labelled rows."""
@@ -73,24 +79,24 @@ class Confidence(Struct, array_like=True):
 
 
 def estimate(seen: Confidence, version: Version | None) -> dict[str, Any]:
-    """The estimated accuracy of all rows answered so far and of the newest; empty when no row had probabilities.
+    """The estimated accuracy of the newest answered rows; empty when no row had probabilities.
 
-    rows, rolling_rows: on how many answered rows each stands. labels: so many labelled rows calibrate it.
+    rows: on how many answered rows it stands, with or without labels. labels: so many labelled rows calibrate it.
     calibrated_on: `labels`, `reference` or, when neither is there, `stated` (the version is taken at its word).
     """
-    rows = int(sum(counted[0] for counted in seen.bins.values()))
+    rows = len(seen.recent)
     if not rows:
         return {}
     overstated = _overstated(version)
     worth = {place: _worth(counted, overstated or 0.0) for place, counted in seen.bins.items()}
-    accuracy = sum(counted[0] * worth[place] for place, counted in seen.bins.items()) / rows
-    figures: dict[str, Any] = {"accuracy": round(accuracy, 6), "rows": rows}
-    if newest := len(seen.recent):
-        each = np.array([worth[place] for place in seen.recent])
-        error = math.sqrt(max(0.0, float(each @ (1.0 - each)))) / newest
-        figures |= {"rolling": round(float(each.mean()), 6), "rolling_rows": newest, "standard_error": round(error, 6)}
-    stands_on = "labels" if seen.labels >= ENOUGH_LABELS else "stated" if overstated is None else "reference"
-    return {**figures, "labels": seen.labels, "calibrated_on": stands_on}
+    each = np.array([worth[place] for place in seen.recent])
+    return {
+        "accuracy": round(float(each.mean()), 6),
+        "standard_error": round(math.sqrt(max(0.0, float(each @ (1.0 - each)))) / rows, 6),
+        "rows": rows,
+        "labels": seen.labels,
+        "calibrated_on": "labels" if seen.labels >= ENOUGH_LABELS else "stated" if overstated is None else "reference",
+    }
 
 
 def _worth(counted: list[float], overstated: float) -> float:

@@ -29,5 +29,5 @@ def _show_version(model: str, figures: Live) -> None:
         metrics.label_delay.labels(*one, str(PERCENTILES[name])).set(seconds)
     if figures.value_mean is not None:
         metrics.value_mean.labels(*one).set(figures.value_mean)
-    if (estimated := figures.estimate.get("rolling")) is not None:
+    if (estimated := figures.estimate.get("accuracy")) is not None:
         metrics.estimated_accuracy.labels(*one).set(estimated)

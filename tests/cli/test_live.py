@@ -22,7 +22,7 @@ def test_measured_figures_and_the_estimate_stand_apart() -> None:
         version=3, role="champion", labelled=700, rolling={"accuracy": 0.8125, "log_loss": 0.4, "roc_auc": 0.9},
         labels={"joined": 700}, coverage=0.35, delay_seconds={"p50": 2.0, "p90": 7201.0, "p99": 200_000.0},
         value_mean=1.5, values=90, value_interval=(1.25, 1.75),
-        estimate={"rolling": 0.77, "rolling_rows": 500, "calibrated_on": "labels"},
+        estimate={"accuracy": 0.77, "rows": 500, "calibrated_on": "labels"},
     )  # fmt: skip
     [row] = live_rows(glance(live=[seen]))
     assert row == [

@@ -16,7 +16,7 @@ def test_what_is_known_is_shown_and_nothing_else() -> None:
     """A gauge at 0 for what nobody measured would page somebody."""
     seen = Live(
         version=3, role="canary", rolling={"accuracy": 0.8, "f1": 0.7}, labels={"joined": 5}, coverage=0.5,
-        delay_seconds={"p50": 1.0, "p99": 9.0}, value_mean=2.5, estimate={"rolling": 0.75},
+        delay_seconds={"p50": 1.0, "p99": 9.0}, value_mean=2.5, estimate={"accuracy": 0.75},
     )  # fmt: skip
     fresh = Live(version=4, role="champion", predictions=3)
     online = {"metric": "mae", "when_answered": {"rolling_online": 1.5, "rolling_champion": 1.25}}

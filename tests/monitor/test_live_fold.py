@@ -148,10 +148,10 @@ def test_the_estimate_follows_answers_whose_labels_are_not_there() -> None:
     after, _, _ = folded(placed([*traffic(rows), *traffic(unsure)]), [100] * 20, known)
     sure, found = (live_of(summary(state, known), 1).estimate for state in (before, after))
     assert sure["calibrated_on"] == "labels"
-    assert sure["rolling"] > 0.85
+    assert sure["accuracy"] > 0.85
     assert (found["calibrated_on"], found["labels"]) == ("reference", 0)
-    assert found["rolling"] < 0.7
-    assert found["rolling_rows"] == 500
+    assert found["accuracy"] < 0.7
+    assert found["rows"] == 500
 
 
 def test_values_have_an_interval_for_each_version_and_role() -> None:

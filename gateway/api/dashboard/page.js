@@ -74,8 +74,8 @@ function liveRows(model) {
     named(one.rolling, ["accuracy", "f1", "roc_auc", "log_loss", "mae", "rmse", "r2"]),
     one.value_mean === null ? "" : figure(one.value_mean)
       + (one.value_interval ? ` (${one.value_interval.map((end) => figure(end)).join(" to ")})` : ""),
-    "rolling" in one.estimate
-      ? el("span", "soft", `accuracy ~${figure(one.estimate.rolling)} (by ${one.estimate.calibrated_on})`) : "",
+    "accuracy" in one.estimate
+      ? el("span", "soft", `accuracy ~${figure(one.estimate.accuracy)} (by ${one.estimate.calibrated_on})`) : "",
   ]);
 }
 

@@ -38,6 +38,9 @@ Answer: TypeAlias = tuple[int, str, str, Any, Any]
 ReadPrediction: TypeAlias = Callable[[Prediction], tuple[list[Any], list[Any] | None]]
 """The prediction of each row and its probabilities, by the manifest of the version that answered. Never raises."""
 
+MOST_EARLY = 1000
+"""So many labels of one id wait for its prediction: all of an id are rewritten with each, so a flood costs squares."""
+
 _NOT_COMPARED = frozenset({Reason.PINNED, Reason.FALLBACK_VALUE, Reason.FALLBACK_VERSION})
 
 
@@ -109,8 +112,9 @@ class Joined(Struct, frozen=True):
 
     waiting, early: what changed, to be committed; an id with an empty list is to be forgotten.
     counts: (model, outcome) -> feedback items; outcome is one of joined, unknown (kept until its prediction comes),
-    late, duplicate, reused, no_row, no_label. The model is "" while no prediction of that id is known; an item that
-    waited is counted once more, by what became of it.
+    late, duplicate, reused, no_row, no_label, flood (see MOST_EARLY). The model is "" while no prediction of that id
+    is known; an item that waited is counted once more, by what became of it. The monitor adds those of joined rows
+    that are in no figure: wrong_type, unknown_class, no_prediction.
     """
 
     waiting: tuple[WaitingPrediction, ...]
@@ -278,6 +282,9 @@ class _Fold:
         items = self._early.get(id_, tuple(self._early_before.get(id_, ())))
         if any(kept[0] == item[0] for kept in items):
             self._counts["", "duplicate"] += 1
+            return
+        if len(items) >= MOST_EARLY:
+            self._counts["", "flood"] += 1
             return
         self._early[id_] = (*items, item)
         self._counts["", "unknown"] += 1

@@ -59,7 +59,7 @@ class OnlineState(Struct):
     """What is remembered of the online model. key: the policy's words and the answers it learned for.
 
     pending: hash of id and row -> what the model said, and when (seconds). mask: rows whose hash has one of these bits
-    are not among them.
+    are not among them. unreadable: labelled rows whose inputs were not kept, or are not known by feature.
     """
 
     key: str = ""
@@ -71,6 +71,7 @@ class OnlineState(Struct):
     mask: int = 0
     refused: str = ""
     stopped: str = ""
+    unreadable: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,12 @@ class Online:
         may_start: the champion in service gave it, so a model may begin anew for such answers.
         """
         learner = self._of(one.spec, may_start=may_start)
-        row = learner.row(one.inputs, one.features) if learner is not None else {}
-        if learner is None or not row:
+        if learner is None:
             return
-        state, is_class = self._state, one.spec.kind == "class"
+        state, is_class, row = self._state, one.spec.kind == "class", learner.row(one.inputs, one.features)
+        if not row:
+            state.unreadable += 1
+            return
         said_then = state.pending.pop(one.mark, None)
         try:
             if champion is not None:
@@ -192,6 +195,7 @@ def shown(state: OnlineState, wanted: OnlineModel | None) -> dict[str, Any]:
         "river": wanted.river,
         "metric": "accuracy" if is_class else "mae",
         "learned": state.learned,
+        "unreadable": state.unreadable,
         "state_bytes": len(state.river),
         "note": state.refused or state.stopped,
         "when_labelled": _figures(state.labelled, is_class),

@@ -9,7 +9,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.journal.join import Early, Joined, LabelledRow, Pair, WaitingPrediction, ids_of, join
+from gateway.journal.join import MOST_EARLY, Early, Joined, LabelledRow, Pair, WaitingPrediction, ids_of, join
 from gateway.journal.record import Entry, Feedback, Prediction, TrafficRecord
 from gateway.names import Outcome, Reason, Role
 from tests.journal.making import entry, label, prediction
@@ -212,3 +212,11 @@ def test_the_cut_into_blocks_changes_nothing(records: list[TrafficRecord], sizes
     assert cut.counts == whole.counts
     assert cut.known == whole.known
     assert cut.early == whole.early
+
+
+def test_a_flood_for_one_unknown_id_is_kept_up_to_a_bound_and_the_rest_counted() -> None:
+    """Anybody who may send feedback could otherwise make the index rewrite a list that grows without end."""
+    index = Index()
+    index.block(entry(label("nobody", row=row), row) for row in range(MOST_EARLY + 500))
+    assert len(index.early["nobody"]) == MOST_EARLY
+    assert index.counts == {("", "unknown"): MOST_EARLY, ("", "flood"): 500}

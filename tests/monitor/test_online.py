@@ -131,6 +131,15 @@ def test_what_river_does_not_have_is_refused_by_name(wanted: dict[str, Any], spe
         Learner(OnlineModel(**wanted), spec)
 
 
+def test_rows_without_features_are_counted_and_not_learned() -> None:
+    """Tensors, inputs too large for the journal, a row of nothing but missing values."""
+    online = Online(OnlineState(), TREE)
+    for inputs in (None, {"x": [1.0]}, [1.0], [None, None, None]):
+        online.label(Answered("q", 0, inputs, FEATURES, SPEC), 1, 1, may_start=True)
+    found = shown(online.state(), TREE)
+    assert (found["learned"], found["unreadable"]) == (0, 4)
+
+
 def test_a_refused_model_is_told_and_stops_nothing() -> None:
     """The monitor goes on; a corrected policy begins at once."""
     rows, labels = sea(80, 80)

@@ -17,15 +17,17 @@ labelling evaluation for data streams, 2020.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from msgspec import Struct, field
 
 from gateway.documents.policy import OnlineModel
 from gateway.errors import InvalidConfig
-from gateway.monitor.online_model import FAILURES, Learner
+from gateway.journal.record import Prediction
+from gateway.monitor.online_model import FAILURES, Learner, Row
+from gateway.monitor.version import Version
+from gateway.names import Role
 from gateway.registry.manifest import Feature, PredictionSpec
 from gateway.registry.reference import category
 
@@ -74,75 +76,69 @@ class OnlineState(Struct):
     unreadable: int = 0
 
 
-@dataclass(frozen=True)
-class Answered:
-    """One row that a version answered. inputs: in the order of features."""
-
-    id: str
-    row: int
-    inputs: Any
-    features: Sequence[Feature]
-    spec: PredictionSpec
+class Labelled(Protocol):
+    """A labelled row as the fold tells it. inputs: in the order of the features of version `contract`."""
 
     @property
-    def mark(self) -> int:
-        """64 bits that stand for id and row."""
-        return int.from_bytes(hashlib.blake2b(f"{self.id}/{self.row}".encode(), digest_size=8).digest())
+    def id(self) -> str: ...
+    @property
+    def row(self) -> int: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def role(self) -> str: ...
+    @property
+    def inputs(self) -> Any: ...
+    @property
+    def contract(self) -> int: ...
+    @property
+    def label(self) -> Any: ...
+    @property
+    def prediction(self) -> Any: ...
 
 
 class Online:
-    """The online model of one model during one fold."""
+    """The online model of one model during one fold. versions: of the model, by number."""
 
-    def __init__(self, state: OnlineState, wanted: OnlineModel | None) -> None:
+    def __init__(self, state: OnlineState, wanted: OnlineModel | None, versions: Mapping[int, Version]) -> None:
         self._state = state if wanted is not None else OnlineState()
         self._wanted = wanted
+        self._versions = versions
         self._learner: Learner | None = None
 
-    @property
-    def is_wanted(self) -> bool:
-        """False without a policy for it."""
-        return self._wanted is not None
-
-    def answer(self, one: Answered, time_ns: int, delays: Sequence[float]) -> None:
-        """Predict a row that the champion answers now. delays: of the newest labels, in seconds."""
-        state = self._state
-        learner = self._of(one.spec, may_start=False)
-        if learner is None or not state.learned or one.mark & state.mask:
+    def answer(self, record: Prediction, time_ns: int, delays: Sequence[float]) -> None:
+        """Predict the rows that the champion answers now. delays: of the newest labels, in seconds."""
+        spec, features = self._known(record.version, record.contract)
+        if spec is None or not self._state.learned or not isinstance(record.inputs, list | tuple):
             return
-        try:
-            row = learner.row(one.inputs, one.features)
-            said = learner.predict(row) if row else None
-        except FAILURES as error:
-            self._stop(f"river raised {type(error).__name__}: {error}")
-            return
-        if said is not None:
-            state.pending[one.mark] = (said, time_ns // 10**9)
-            if len(state.pending) > MOST_PENDING:
-                _make_room(state, time_ns // 10**9, delays)
+        for place, inputs in enumerate(record.inputs):
+            mark = mark_of(record.id, place)
+            learner = None if mark & self._state.mask else self._of(spec, may_start=False)
+            if learner is not None:
+                self._foretell(learner, mark, learner.row(inputs, features), time_ns // 10**9, delays)
 
-    def label(self, one: Answered, label: Any, champion: Any | None, *, may_start: bool) -> None:
-        """Predict, then learn one labelled row. champion: its answer, None when another role gave it.
+    def label(self, one: Labelled, *, serves: bool) -> None:
+        """Predict, then learn one labelled row without a fault; of each row once, whoever else answered it.
 
-        may_start: the champion in service gave it, so a model may begin anew for such answers.
+        serves: the champion in service gave the answer, so a model may begin anew for such answers.
         """
-        learner = self._of(one.spec, may_start=may_start)
+        spec, features = self._known(one.version, one.contract)
+        if spec is None or one.role == Role.SHADOW:
+            return
+        learner = self._of(spec, may_start=serves)
         if learner is None:
             return
-        state, is_class, row = self._state, one.spec.kind == "class", learner.row(one.inputs, one.features)
+        row = learner.row(one.inputs, features)
         if not row:
-            state.unreadable += 1
+            self._state.unreadable += 1
             return
-        said_then = state.pending.pop(one.mark, None)
+        said_then, _ = self._state.pending.pop(mark_of(one.id, one.row), (None, 0))
         try:
-            if champion is not None:
-                theirs = _loss(champion, label, is_class)
-                if said_then is not None:
-                    state.answered.add(_loss(said_then[0], label, is_class), theirs)
-                if (said := learner.predict(row)) is not None:
-                    state.labelled.add(_loss(said, label, is_class), theirs)
-            learner.learn(row, label)
-            state.learned += 1
-            if state.learned % CHECKED_EVERY == 0:
+            if one.role == Role.CHAMPION:
+                self._compare(one, spec.kind == "class", said_then, learner.predict(row))
+            learner.learn(row, one.label)
+            self._state.learned += 1
+            if self._state.learned % CHECKED_EVERY == 0:
                 self._check_size(learner)
         except FAILURES as error:
             self._stop(f"river raised {type(error).__name__}: {error}")
@@ -155,6 +151,32 @@ class Online:
             except FAILURES as error:
                 self._stop(f"its state cannot be written: {type(error).__name__}")
         return self._state
+
+    def _known(self, version: int, contract: int) -> tuple[PredictionSpec | None, Sequence[Feature]]:
+        """What kind of answers a version gives, and the features of a row; nothing while there is nothing to do."""
+        answered, written = self._versions.get(version), self._versions.get(contract)
+        if self._wanted is None or answered is None:
+            return None, ()
+        return answered.spec, written.manifest.features if written is not None else ()
+
+    def _foretell(self, learner: Learner, mark: int, row: Row, now: int, delays: Sequence[float]) -> None:
+        try:
+            said = learner.predict(row) if row else None
+        except FAILURES as error:
+            self._stop(f"river raised {type(error).__name__}: {error}")
+            return
+        if said is not None:
+            self._state.pending[mark] = (said, now)
+            if len(self._state.pending) > MOST_PENDING:
+                _make_room(self._state, now, delays)
+
+    def _compare(self, one: Labelled, is_class: bool, said_then: Any | None, said: Any | None) -> None:
+        """Hold both predictions against the champion's; either may not be there."""
+        theirs = _loss(one.prediction, one.label, is_class)
+        if said_then is not None:
+            self._state.answered.add(_loss(said_then, one.label, is_class), theirs)
+        if said is not None:
+            self._state.labelled.add(_loss(said, one.label, is_class), theirs)
 
     def _of(self, spec: PredictionSpec, *, may_start: bool) -> Learner | None:
         """The learner for such answers; None when it is off, or learns for other ones."""
@@ -219,6 +241,11 @@ def _figures(beside: Beside, is_class: bool) -> dict[str, Any]:
         "rolling_champion": figure(sum(theirs for _, theirs in newest), len(newest)),
         "rolling_rows": len(newest),
     }
+
+
+def mark_of(id_: str, row: int) -> int:
+    """64 bits that stand for one row."""
+    return int.from_bytes(hashlib.blake2b(f"{id_}/{row}".encode(), digest_size=8).digest())
 
 
 def _key(wanted: OnlineModel, spec: PredictionSpec) -> str:

@@ -59,6 +59,24 @@ class Cuts:
         self._known[feature.name] = {"missing", *(text[:LONGEST_NAME] for text in texts[:MOST_VALUES])}
 
 
+class Slicer:
+    """Which slices labelled rows are in, during one fold. versions: of the model, by number."""
+
+    def __init__(self, wanted: Sequence[str], versions: Mapping[int, Version]) -> None:
+        self._wanted = wanted
+        self._versions = versions
+        self._cuts: dict[int, Cuts] = {}
+
+    def of(self, version: int, contract: int, inputs: Any) -> list[tuple[str, str]]:
+        """Feature and slice of a row that `version` answered. contract: the version in whose order the inputs are."""
+        known = self._versions.get(version) if self._wanted else None
+        if known is None:
+            return []
+        if version not in self._cuts:
+            self._cuts[version] = Cuts(self._wanted, known)
+        return self._cuts[version].of(row_of(inputs, self._versions.get(contract)))
+
+
 def row_of(inputs: Any, contract: Version | None) -> dict[str, Any]:
     """One row by feature; empty where its inputs were not kept, or are tensors. contract: whose order it has."""
     features = contract.manifest.features if contract is not None else ()

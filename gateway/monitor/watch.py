@@ -25,15 +25,14 @@ from gateway.journal.record import Alert, Entry, Prediction
 from gateway.monitor import quality
 from gateway.monitor.detector import Verdict
 from gateway.monitor.error import ErrorDetector, baseline
-from gateway.monitor.online import Answered, Online
+from gateway.monitor.online import Online
 from gateway.monitor.panel import BLOCK, Panel, Plan
 from gateway.monitor.performance import LARGEST, Tally, fault_of
 from gateway.monitor.second_opinion import SecondOpinion
-from gateway.monitor.slices import Cuts, row_of
+from gateway.monitor.slices import Slicer
 from gateway.monitor.state import ErrorState, ModelState, OpinionState, PanelState, Raised
 from gateway.monitor.version import Version, answer_rows
 from gateway.names import Outcome, Reason, Role
-from gateway.registry.manifest import PredictionSpec
 from gateway.registry.reference import encode_rows, loss, positions
 
 LEARNED_ROWS = 500
@@ -80,8 +79,8 @@ class Watch:
         self._panel: Panel | None = None
         self._errors: dict[str, ErrorDetector] = {}
         self._opinions: dict[str, SecondOpinion | None] = {}
-        self._cuts: dict[int, Cuts] = {}
-        self._online = Online(state.online, policy.online_model)
+        self._slicer = Slicer(policy.slices, versions)
+        self._online = Online(state.online, policy.online_model, versions)
 
     # answers ----------------------------------------------------------------------------------------------------
 
@@ -103,19 +102,10 @@ class Watch:
         self._note_champion(record, entry.time_ns)
         if record.version != state.champion or record.outcome is not Outcome.OK or version is None:
             return
-        self._foretell(record, version, entry.time_ns)
+        self._online.answer(record, entry.time_ns, state.delays)
         rows = answer_rows(record, version, inputs_of)
         if rows is not None:
             self._bet(rows, version, entry.time_ns, str(entry.place))
-
-    def _foretell(self, record: Prediction, version: Version, time_ns: int) -> None:
-        """Let the online model say now what it thinks of the rows that the champion answers."""
-        contract = self._versions.get(record.contract)
-        if self._online.is_wanted and version.spec is not None and contract is not None and record.inputs:
-            features = contract.manifest.features
-            for row, inputs in enumerate(record.inputs):
-                one = Answered(record.id, row, inputs, features, version.spec)
-                self._online.answer(one, time_ns, self._state.delays)
 
     def _note_champion(self, record: Prediction, time_ns: int) -> None:
         state = self._state
@@ -201,8 +191,9 @@ class Watch:
             tally.count(fault)
             return fault
         error = loss(one.prediction, one.label, scale, is_class=is_class)
-        tally.add_label(one.label, one.prediction, one.probabilities, spec, self._slices(one, version))
-        self._teach(one, spec)
+        slices = self._slicer.of(one.version, one.contract, one.inputs)
+        tally.add_label(one.label, one.prediction, one.probabilities, spec, slices)
+        self._online.label(one, serves=one.role == Role.CHAMPION and one.version == self._state.champion)
         if is_class or version.reference is not None:
             self._feed_error(one, version, error)
         if one.role == Role.CHAMPION and one.version == self._state.champion:
@@ -211,17 +202,10 @@ class Watch:
                     self._feed_opinion(detector, np.array([error]), one.predicted_ns, one.place, one.time_ns)
         return ""
 
-    def _teach(self, one: Label, spec: PredictionSpec) -> None:
-        """Let the online model learn a row, once whoever answered it."""
-        contract = self._versions.get(one.contract)
-        if self._online.is_wanted and one.role != Role.SHADOW and contract is not None:
-            row = Answered(one.id, one.row, one.inputs, contract.manifest.features, spec)
-            is_champion = one.role == Role.CHAMPION
-            serves = is_champion and one.version == self._state.champion
-            self._online.label(row, one.label, one.prediction if is_champion else None, may_start=serves)
-
     def value(self, version: int, role: str, value: float) -> None:
-        """Count one business value; one that is no number, or beyond all sense, is in no figure."""
+        """Count one business value of a version; one that is no number, or beyond all sense, is in no figure."""
+        if not version:
+            return
         if abs(value) <= LARGEST:
             self._tally(version, role).earned.add(value)
         else:
@@ -251,14 +235,6 @@ class Watch:
         self._state.labels[outcome] = self._state.labels.get(outcome, 0) + by
         if answer is not None:
             self._tally(*answer).count(outcome, by)
-
-    def _slices(self, one: Label, version: Version) -> list[tuple[str, str]]:
-        """The slices of a labelled row, feature by feature."""
-        if not self._policy.slices:
-            return []
-        if one.version not in self._cuts:
-            self._cuts[one.version] = Cuts(self._policy.slices, version)
-        return self._cuts[one.version].of(row_of(one.inputs, self._versions.get(one.contract)))
 
     def _feed_error(self, one: Label, version: Version, error: float) -> None:
         key = _key(one.version, one.role)

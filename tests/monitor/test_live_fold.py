@@ -238,7 +238,7 @@ def test_any_block_sizes_and_restarts_between_them_give_the_same_figures(cuts: l
 def test_everything_at_once_needs_less_than_200_kilobytes_a_model() -> None:
     """Three versions with full tails, forty slices each, every figure; the online model has a limit of its own."""
     features = (Feature(name="a"), Feature(name="b"), Feature(name="c", kind="categorical"))
-    rows = [[float(place % 97), place / 7, f"shop-{place % 30}"] for place in range(1300)]
+    rows = [[float(place % 97), place / 7, f"shop-{place % 30}"] for place in range(1000)]
     said = [answer_of([row[0] / 10, row[1] / 100, 0.0]) for row in rows]  # type: ignore[operator]
     reference = build_reference(features, rows, [one[0] for one in said], [one[1] for one in said])
     known = {

@@ -12,17 +12,25 @@ from gateway.documents.policy import MonitoringPolicy, OnlineModel, Policy
 from gateway.errors import InvalidConfig
 from gateway.journal.record import Entry, Feedback, TrafficRecord
 from gateway.monitor.fold import Context
-from gateway.monitor.online import MOST_PENDING, Answered, Online, OnlineState, shown
+from gateway.monitor.online import MOST_PENDING, Online, OnlineState, shown
 from gateway.monitor.online_model import Learner
+from gateway.monitor.version import Version
+from gateway.monitor.watch import Label
 from gateway.names import Role
-from gateway.registry.manifest import Feature, PredictionSpec
+from gateway.registry.manifest import Feature, Manifest, PredictionSpec
 from tests.monitor.stream import FEATURES, MODEL, SPEC, answer_of, answered, folded, placed, sea, traffic, versions
 
 metrics, tree = pytest.importorskip("river.metrics"), pytest.importorskip("river.tree")
 TREE = OnlineModel(river="tree.HoeffdingTreeClassifier", parameters={"grace_period": 50})
 VALUE = PredictionSpec(output="variable", kind="value")
+OURS = versions()[MODEL]
 THREE = PredictionSpec(output="label", kind="class", classes=("a", "b", "c"))
 MIXED = (Feature(name="x"), Feature(name="colour", kind="categorical"))
+
+
+def taught(id_: str, inputs: Any, label: Any = 1, said: Any = 1) -> Label:
+    """A labelled row of the champion, version 1."""
+    return Label(1, Role.CHAMPION, "weight", 0, said, None, label, 0, "g/1/1", inputs=inputs, contract=1, id=id_)
 
 
 def policy(wanted: OnlineModel | None = TREE) -> MonitoringPolicy:
@@ -108,10 +116,10 @@ def test_it_stays_through_a_promotion_and_starts_anew_with_another_policy() -> N
     assert len(records) == 80
     state = folded(placed(both), [50] * 4, context())[0].of(MODEL).online
     assert state.learned == 80
-    other = Online(state, OnlineModel(river="linear_model.LogisticRegression"))
-    other.label(Answered("q", 0, rows[0], FEATURES, SPEC), 1, 1, may_start=True)
+    other = Online(state, OnlineModel(river="linear_model.LogisticRegression"), OURS)
+    other.label(taught("q", rows[0]), serves=True)
     assert other.state().learned == 1
-    assert Online(state, None).state() == OnlineState()
+    assert Online(state, None, OURS).state() == OnlineState()
 
 
 @pytest.mark.parametrize(
@@ -133,9 +141,9 @@ def test_what_river_does_not_have_is_refused_by_name(wanted: dict[str, Any], spe
 
 def test_rows_without_features_are_counted_and_not_learned() -> None:
     """Tensors, inputs too large for the journal, a row of nothing but missing values."""
-    online = Online(OnlineState(), TREE)
+    online = Online(OnlineState(), TREE, OURS)
     for inputs in (None, {"x": [1.0]}, [1.0], [None, None, None]):
-        online.label(Answered("q", 0, inputs, FEATURES, SPEC), 1, 1, may_start=True)
+        online.label(taught("q", inputs), serves=True)
     found = shown(online.state(), TREE)
     assert (found["learned"], found["unreadable"]) == (0, 4)
 
@@ -149,8 +157,8 @@ def test_a_refused_model_is_told_and_stops_nothing() -> None:
     remembered = state.of(MODEL)
     assert "no online classifier 'tree.HoeffdingTreeClassifer'" in remembered.online.refused
     assert remembered.tallies["1/champion"].labelled == 32
-    again = Online(remembered.online, TREE)
-    again.label(Answered("q", 0, rows[0], FEATURES, SPEC), 1, 1, may_start=True)
+    again = Online(remembered.online, TREE, OURS)
+    again.label(taught("q", rows[0]), serves=True)
     assert (again.state().refused, again.state().learned) == ("", 1)
 
 
@@ -169,31 +177,31 @@ def test_a_model_that_fails_on_a_row_is_stopped_with_river_s_words() -> None:
         def predict_one(self, row: dict[str, Any]) -> bool:
             raise KeyError("no leaf")
 
-    online = Online(OnlineState(), TREE)
-    row = Answered("q", 0, [1.0, 2.0, 3.0], FEATURES, SPEC)
-    online.label(row, 1, 1, may_start=True)
+    online = Online(OnlineState(), TREE, OURS)
+    row = taught("q", [1.0, 2.0, 3.0])
+    online.label(row, serves=True)
     assert online._learner is not None
     online._learner._river = Failing()
-    online.label(row, 1, 1, may_start=True)
+    online.label(row, serves=True)
     assert "KeyError: 'no leaf'" in online.state().stopped
 
 
 @pytest.mark.parametrize("labelled_every", [1, 10])
 def test_rows_that_wait_are_bounded_and_the_share_that_is_compared_is_told(labelled_every: int) -> None:
     """Labels a day late, or for one row in ten: what is kept is bounded, and the comparison goes on."""
-    online, delay = Online(OnlineState(), OnlineModel(river="linear_model.LogisticRegression")), 4000
+    wanted, delay = OnlineModel(river="linear_model.LogisticRegression"), 2500
+    online = Online(OnlineState(), wanted, OURS)
     delays: list[float] = []
     rng = np.random.default_rng(1)
-    for place in range(12_000):
-        row = Answered(f"r{place}", 0, rng.uniform(0, 1, 3).tolist(), FEATURES, SPEC)
-        online.answer(row, place * 10**9, delays)
+    for place in range(7000):
+        inputs = rng.uniform(0, 1, 3).tolist()
+        online.answer(answered(place, inputs), place * 10**9, delays)
         late = place - delay
         if place < 5 or (late >= 0 and late % labelled_every == 0):
-            old = row if late < 0 else Answered(f"r{late}", 0, row.inputs, FEATURES, SPEC)
-            online.label(old, 1, 1, may_start=True)
+            online.label(taught(f"r{late}" if late >= 0 else "first", inputs), serves=True)
             delays = [*delays, float(delay)][-500:] if late >= 0 else delays
         assert len(online.state().pending if place % 1000 == 0 else ()) <= MOST_PENDING
-    found = shown(online.state(), OnlineModel(river="linear_model.LogisticRegression"))["when_answered"]
+    found = shown(online.state(), wanted)["when_answered"]
     assert 4 <= found["one_in"] <= 64
     assert found["rows"] > 20
     assert len(msgspec.msgpack.encode(online.state())) < 40_000
@@ -234,11 +242,11 @@ def test_models_of_every_kind_learn_numbers_and_categories_and_come_back(name: s
 def test_values_are_learned_on_their_own_scale(name: str) -> None:
     """Targets in the thousands, numbers beyond sense among the inputs: figures stay numbers."""
     wanted, rng = OnlineModel(river=name), np.random.default_rng(2)
-    online = Online(OnlineState(), wanted)
+    online = Online(OnlineState(), wanted, {1: Version(Manifest(model=MODEL, features=MIXED, prediction=VALUE))})
     for place in range(400):
         x = float(rng.uniform(0, 10))
         inputs = [x if place != 300 else 1e300, "red"]
-        online.label(Answered(f"r{place}", 0, inputs, MIXED, VALUE), 5000 + 100 * x, 5500.0, may_start=True)
+        online.label(taught(f"r{place}", inputs, 5000 + 100 * x, 5500.0), serves=True)
     found = shown(online.state(), wanted)
     assert found["metric"] == "mae"
     assert found["when_labelled"]["rows"] > 350

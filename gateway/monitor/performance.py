@@ -165,7 +165,7 @@ def live(version: int, role: str, tally: Tally, known: Version | None) -> Live:
         labelled=tally.labelled,
         metrics=_figures(tally, spec),
         rolling=_rolling(tally.tail[-ROLLING:], tally, spec),
-        value_mean=tally.earned.mean if tally.earned.values and math.isfinite(tally.earned.mean) else None,
+        value_mean=tally.earned.shown_mean(),
         values=tally.earned.values,
         value_interval=tally.earned.interval(),
         labels=dict(tally.outcomes),

@@ -36,6 +36,10 @@ class Earned(Struct, array_like=True):
         self.most = max(self.most, value) if self.values else value
         self.values, self.mean, self.squares = after
 
+    def shown_mean(self) -> float | None:
+        """The mean in six digits; None without values, or where it is not finite."""
+        return _short(self.mean) if self.values and math.isfinite(self.mean) else None
+
     def interval(self) -> tuple[float, float] | None:
         """Where the true mean is, with 95 % at all looks together; None for few values, or where it is not finite."""
         if self.values < LEAST_VALUES:

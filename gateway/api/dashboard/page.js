@@ -75,7 +75,7 @@ function liveRows(model) {
     one.value_mean === null ? "" : figure(one.value_mean)
       + (one.value_interval ? ` (${one.value_interval.map((end) => figure(end)).join(" to ")})` : ""),
     "accuracy" in one.estimate
-      ? el("span", "soft", `accuracy ~${figure(one.estimate.accuracy)} (by ${one.estimate.calibrated_on})`) : "",
+      ? el("span", "soft", `accuracy ~${figure(one.estimate.accuracy)} of ${one.estimate.rows} answers (by ${one.estimate.calibrated_on})`) : "",
   ]);
 }
 

@@ -90,6 +90,30 @@ labels = Counter("gateway_labels_total", "Feedback by how it was joined", ("mode
 accuracy = Gauge(
     "gateway_live_accuracy_ratio", "Rolling accuracy on joined labels", _ONE, multiprocess_mode="mostrecent"
 )
+performance = Gauge(
+    "gateway_live_performance", "Rolling figures on joined labels", (*_ONE, "metric"), multiprocess_mode="mostrecent"
+)
+label_coverage = Gauge(
+    "gateway_label_coverage_ratio", "Share of answered rows with a label", _ONE, multiprocess_mode="mostrecent"
+)
+label_delay = Gauge(
+    "gateway_label_delay_seconds",
+    "How long labels take, by quantile",
+    (*_ONE, "quantile"),
+    multiprocess_mode="mostrecent",
+)
+value_mean = Gauge(
+    "gateway_business_value_mean", "Mean business value of answers", _ONE, multiprocess_mode="mostrecent"
+)
+estimated_accuracy = Gauge(
+    "gateway_estimated_accuracy_ratio", "Accuracy estimated before labels", _ONE, multiprocess_mode="mostrecent"
+)
+online_performance = Gauge(
+    "gateway_online_model_performance",
+    "Rolling figure of the online model and of the champion on the same rows",
+    ("model", "side", "metric"),
+    multiprocess_mode="mostrecent",
+)
 alerts = Counter("gateway_alerts_total", "Alerts raised", ("model", "kind", "detector"))
 jobs = Counter("gateway_jobs_total", "Retraining jobs by how they ended", ("model", "state"))
 job_seconds = Counter("gateway_job_duration_seconds_total", "Time spent in retraining jobs", ("model",))

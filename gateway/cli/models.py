@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.cli import live
 from gateway.cli.remote import AsJson, Data, Model, Reason, Token, Url, connected, facts, show, table, when
 
 
@@ -97,7 +98,7 @@ def models(
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Models, their versions and routes."""
+    """Models, their versions and routes; of one model its live figures too."""
     from gateway.client import model_path
 
     with connected(url, token, data) as client:
@@ -114,7 +115,16 @@ def models(
         for one in found
         for v in one["versions"]
     ]
-    show(content, as_json, table("", ["version", "role", "weight %", "from", "published"], rows))
+    parts: list[Any] = [table("", ["version", "role", "weight %", "from", "published"], rows)]
+    for one in found if model else ():
+        parts += [table("", heads, shown) for heads, shown in _figures(one) if shown]
+        parts += [line] if (line := live.online_line(one)) else []
+    show(content, as_json, *parts)
+
+
+def _figures(model: Mapping[str, Any]) -> list[tuple[list[str], list[list[str]]]]:
+    """Heads and rows of the tables of live figures."""
+    return [(live.LIVE_HEADS, live.live_rows(model)), (live.SLICE_HEADS, live.slice_rows(model))]
 
 
 def _source(version: Mapping[str, Any]) -> str:

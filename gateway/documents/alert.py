@@ -21,7 +21,12 @@ class AlertHandling(Struct, frozen=True, kw_only=True):
 
 
 class Live(Struct, frozen=True, kw_only=True):
-    """Live figures of one version in one role; metrics by their `river.metrics` name in snake case."""
+    """Live figures of one version in one role; metrics by their `river.metrics` name in snake case.
+
+    labels: feedback by what became of it. coverage: labelled rows / answered rows. value_interval: where the mean
+    value is, with 95 % at all looks together. estimate: of the accuracy before labels come, see
+    `gateway.monitor.estimate`; a measurement it is not.
+    """
 
     version: int
     role: str
@@ -31,6 +36,24 @@ class Live(Struct, frozen=True, kw_only=True):
     metrics: dict[str, float] = {}
     rolling: dict[str, float] = {}
     value_mean: float | None = None
+    values: int = 0
+    value_interval: tuple[float, float] | None = None
+    labels: dict[str, int] = {}
+    coverage: float = 0.0
+    delay_seconds: dict[str, float] = {}  # p50, p90, p99, within 2 percent
+    estimate: dict[str, Any] = {}
+
+
+class SliceLive(Struct, frozen=True, kw_only=True):
+    """Live figures of one slice of a version's labelled rows; rolling: of those among its newest labels."""
+
+    version: int
+    role: str
+    slice: str
+    labelled: int = 0
+    metrics: dict[str, float] = {}
+    rolling: dict[str, float] = {}
+    rolling_labelled: int = 0
 
 
 class Monitoring(Struct, frozen=True, kw_only=True):
@@ -54,3 +77,5 @@ class Monitoring(Struct, frozen=True, kw_only=True):
     verdict: str = ""  # of the champion, now; empty: nothing stands against it
     response: str = ""
     verdicts: list[dict[str, Any]] = []  # version, role, verdict, response, alerts: of each that has latched alerts
+    slices: list[SliceLive] = []
+    online: dict[str, Any] = {}  # the online model beside the champion, see gateway.monitor.online

@@ -254,6 +254,17 @@ class RiverDetector(_Part):
     parameters: dict[str, float] = {}
 
 
+class OnlineModel(_Part):
+    """A class of river.tree, river.forest or river.linear_model by its name, such as `tree.HoeffdingTreeClassifier`.
+
+    It learns from the labels beside the champion and answers nobody; it ends when its state outgrows most_kilobytes.
+    """
+
+    river: str
+    parameters: dict[str, bool | int | float | str] = {}
+    most_kilobytes: Annotated[int, Field(ge=1, le=16384)] = 1024
+
+
 class Webhook(_Part):
     """Where alerts are posted."""
 
@@ -269,6 +280,7 @@ class MonitoringPolicy(_Part):
     cooldown_labels: Annotated[int, Field(ge=0)] = 250
     clear_after_events: Annotated[int, Field(ge=0)] = 2000
     slices: tuple[str, ...] = ()
+    online_model: OnlineModel | None = None
     alerts: tuple[Webhook, ...] = ()
 
 

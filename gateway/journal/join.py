@@ -41,8 +41,9 @@ ReadPrediction: TypeAlias = Callable[[Prediction], tuple[list[Any], list[Any] | 
 
 _BACKLOG_ITEMS = 100_000
 _BACKLOG_STRIDE = 200
-_ROWS_OF_UNKNOWN = 1000
-"""So many rows of one unknown id wait at most: a request seldom has more, and each one kept is compared with all."""
+
+MOST_EARLY = 1000
+"""So many labels of one id wait for its prediction: all of an id are rewritten with each, so a flood costs squares."""
 
 _NOT_COMPARED = frozenset({Reason.PINNED, Reason.FALLBACK_VALUE, Reason.FALLBACK_VERSION})
 
@@ -143,8 +144,9 @@ class Joined(Struct, frozen=True):
 
     waiting, early: what changed, to be committed; an id with an empty list is to be forgotten.
     counts: (model, outcome) -> feedback items; outcome is one of joined, unknown (kept until its prediction comes),
-    late, duplicate, reused, no_row, no_label. The model is "" while no prediction of that id is known; an item that
-    waited is counted once more, by what became of it.
+    late, duplicate, reused, no_row, no_label, flood (see MOST_EARLY). The model is "" while no prediction of that id
+    is known; an item that waited is counted once more, by what became of it. The monitor adds those of joined rows
+    that are in no figure: wrong_type, unknown_class, no_prediction.
     """
 
     waiting: tuple[WaitingPrediction, ...]
@@ -266,6 +268,10 @@ class Joining:
             return _NOTHING
         return Step(self._labelled[labelled:], self._pairs[pairs:], self._outcomes[outcomes:])
 
+    def count(self, model: str, outcome: str) -> None:
+        """Count what became of a label behind its joining."""
+        self._outcomes.append((model, outcome))
+
     def find(self, id_: str) -> WaitingPrediction | None:
         """What is known of an id now."""
         return self._waiting.get(id_) or self._known.get(id_)
@@ -344,10 +350,12 @@ class Joining:
         if any(kept[0] == item[0] for kept in items):
             self._outcomes.append(("", "duplicate"))
             return
+        if len(items) >= MOST_EARLY:
+            self._outcomes.append(("", "flood"))
+            return
         self._outcomes.append(("", "unknown"))
-        if len(items) < _ROWS_OF_UNKNOWN:
-            self._backlog.add(item[1])
-            self._early[id_] = (*items, item)
+        self._backlog.add(item[1])
+        self._early[id_] = (*items, item)
 
     def _kept_early(self, id_: str) -> tuple[Early, ...]:
         """What waits under an id, less what was forgotten: the index forgets it later than this."""

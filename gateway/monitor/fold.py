@@ -142,18 +142,28 @@ class _Block:
         return inputs, contract.names if contract is not None else ()
 
     def _labels(self, watch: Watch, joined: Step, entry: Entry[TrafficRecord]) -> None:
+        answer = self._answer_of(watch.model, entry.record.id) if joined.outcomes else None
         for model, outcome in joined.outcomes:
             if model:
-                watch.count(outcome)
+                watch.count(outcome, answer)
         for row in joined.labelled:
             watch.joined(row)
-            if is_sampled(row.id, self._context.rate):
-                watch.label(_answer_label(row, entry))
+            if is_sampled(row.id, self._context.rate) and (fault := watch.label(_answer_label(row, entry))):
+                watch.count(fault)
+                self._joining.count(watch.model, fault)
             if row.value is not None:
                 watch.value(row.version, row.role, row.value)
         for pair in joined.pairs:
-            if pair.challenger_role == Role.SHADOW and is_sampled(pair.id, self._context.rate):
-                watch.label(_shadow_label(pair, self._joining.find(pair.id), entry))
+            if pair.challenger_role == Role.SHADOW:
+                watch.joined_shadow(pair)
+                if is_sampled(pair.id, self._context.rate):
+                    watch.label(_shadow_label(pair, self._joining.find(pair.id), entry))
+
+    def _answer_of(self, model: str, id_: str) -> tuple[int, str] | None:
+        """Version and role of the answer that feedback to this id is about; None without one that a version gave."""
+        known = self._joining.find(id_)
+        answer = known.answer if known is not None and known.model == model else None
+        return (answer[0], answer[1]) if answer is not None and answer[0] else None
 
     def _value(self, watch: Watch, record: Feedback) -> None:
         """A business value without a label, or with one that came again: it counts for whoever answered."""
@@ -186,6 +196,10 @@ def _answer_label(row: LabelledRow, entry: Entry[TrafficRecord]) -> Label:
         label=row.label,
         time_ns=entry.time_ns,
         place=str(entry.place),
+        inputs=row.inputs,
+        contract=row.contract,
+        id=row.id,
+        row=row.row,
     )
 
 
@@ -203,4 +217,6 @@ def _shadow_label(pair: Pair, waiting: WaitingPrediction | None, entry: Entry[Tr
         label=pair.label,
         time_ns=entry.time_ns,
         place=str(entry.place),
+        inputs=waiting.inputs[pair.row] if isinstance(waiting.inputs, list | tuple) else None,
+        contract=waiting.contract,
     )

@@ -8,7 +8,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Label:
-    """One label joined to one answer. time_ns, place: of the entry that completed the pair."""
+    """One label joined to one answer. time_ns, place: of the entry that completed the pair.
+
+    inputs: of the row; contract: the version whose columns they have; id, row: of the prediction, of answers only.
+    """
 
     version: int
     role: str
@@ -19,3 +22,7 @@ class Label:
     label: Any
     time_ns: int
     place: str
+    inputs: Any = None
+    contract: int = 0
+    id: str = ""
+    row: int = 0

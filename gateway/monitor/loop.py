@@ -27,6 +27,7 @@ from gateway.errors import DocumentNotFound, GatewayError, JournalUnavailable, R
 from gateway.journal.join import JoinIndex, ids_of
 from gateway.journal.journal import START, Offset, TrafficJournal
 from gateway.journal.record import Alert, Cleared, Entry, Prediction, Record, TrafficRecord
+from gateway.monitor import gauges
 from gateway.monitor.fold import Context, Folded, fold
 from gateway.monitor.lookup import Policies, Versions, remembered, versions_of
 from gateway.monitor.notice import Notices
@@ -231,9 +232,7 @@ class MonitorLoop:
             return
         for model in sorted(self._touched):
             summary = await asyncio.to_thread(self._summary, self._state, model, now, lag)
-            for figures in summary.live:
-                if (accuracy := figures.rolling.get("accuracy")) is not None:
-                    metrics.accuracy.labels(model, figures.version, figures.role).set(accuracy)
+            gauges.show(summary)
             await self._summaries.put(summary)
             self._touched.discard(model)  # not before: a store that fails is tried again
 

@@ -3,9 +3,8 @@
 A second opinion beside the panel and the error detector: by default shown, deciding nothing. river is imported at the
 first use (it takes a second, scikit-learn included), so a process that watches nothing never loads it.
 
-State: river's objects know only pickle (ADWIN's buckets live in C), so it is pickle. It is read by the control
-process alone, from the checkpoint that it wrote itself, and never taken from a package, a request or another machine.
-A state that this river can not read is dropped: the detector starts again, its alerts so far stay.
+State: see `gateway.monitor.thaw`. One that this river can not read is dropped: the detector starts again, its alerts
+so far stay.
 
 Sources: Bifet and Gavalda, ADWIN, 2007; Raab et al., KSWIN, 2020; Page, 1954; Gama et al., DDM, 2004.
 """
@@ -15,7 +14,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
-import pickle
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -24,6 +22,7 @@ from msgspec import Struct
 
 from gateway.errors import Fault, InvalidConfig
 from gateway.monitor.detector import FloatArray, Verdict
+from gateway.monitor.thaw import frozen, thawed
 
 _WATCH_A_FALL = frozenset({"FHDDM"})
 """Classes that alarm when their input falls (river's FHDDM takes hits, not errors): they are fed 1 - value."""
@@ -55,7 +54,7 @@ class SecondOpinion:
         made = _make(name, self._parameters)
         kept = msgspec.msgpack.decode(state, type=_State) if state else _State(0, 0.0, 0.0, b"")
         self._events, self._mean, self._recent = kept.events, kept.mean, kept.recent
-        self._river = (_thawed(kept.river, type(made)) if kept.river else None) or made
+        self._river = thawed(kept.river, type(made)) or made
 
     @property
     def events(self) -> int:
@@ -71,7 +70,7 @@ class SecondOpinion:
         return alarm or Verdict(0.0, 1.0, False, self._events)
 
     def state(self) -> bytes:
-        return msgspec.msgpack.encode(_State(self._events, self._mean, self._recent, pickle.dumps(self._river)))
+        return msgspec.msgpack.encode(_State(self._events, self._mean, self._recent, frozen(self._river)))
 
     def restored(self, state: bytes) -> Self:
         return type(self)(self._name, self._parameters, rising=self._rising, state=state)
@@ -104,11 +103,3 @@ def _make(name: str, parameters: Mapping[str, float]) -> Any:
         return known[name](**given)
     except (TypeError, ValueError) as error:
         raise InvalidConfig(f"river's {name}: {error}", [Fault("parameters", str(error))]) from error
-
-
-def _thawed(body: bytes, wanted: type[Any]) -> Any | None:
-    try:
-        found = pickle.loads(body)  # noqa: S301 - our own checkpoint, see the module's docstring
-    except (pickle.UnpicklingError, AttributeError, ImportError, EOFError, TypeError, ValueError):
-        return None
-    return found if isinstance(found, wanted) else None

@@ -12,6 +12,7 @@ from msgspec import Struct, field
 
 from gateway.journal.join import Backlog
 from gateway.journal.record import Alert
+from gateway.monitor.online import OnlineState
 from gateway.monitor.performance import Tally
 from gateway.monitor.terms import Term
 from gateway.names import Role
@@ -166,6 +167,7 @@ class ModelState(Struct):
     changed_ns: int = 0
     answered_rows: int = 0
     labelled_rows: int = 0
+    online: OnlineState = field(default_factory=OnlineState)
     previous: int = 0
     limits: dict[str, LimitState] = {}
     share: ShareState = field(default_factory=ShareState)

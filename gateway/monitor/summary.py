@@ -7,16 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from gateway.documents.alert import Live, Monitoring
+from gateway.documents.alert import Live, Monitoring, SliceLive
 from gateway.documents.policy import MonitoringPolicy
-from gateway.monitor import present
+from gateway.monitor import online, present
 from gateway.monitor.errors_watch import LEARNED_ROWS
-from gateway.monitor.performance import live
+from gateway.monitor.performance import by_slice, live
+from gateway.monitor.slices import not_cut
 from gateway.monitor.state import ErrorState, ModelState
 from gateway.monitor.version import Version
 from gateway.names import Role
 
 NO_REFERENCE = "not monitored: no reference"
+
+_SELDOM = frozenset({"no_row", "no_label", "wrong_type", "unknown_class", "no_prediction"})
+"""Outcomes of feedback that are shown only where there are any."""
 
 
 def summarise(
@@ -34,12 +38,14 @@ def summarise(
     champion = versions.get(state.champion)
     monitored = champion is not None and champion.plan is not None
     joined = state.labels.get("joined", 0)
+    live, slices = _live(state, versions)
     return Monitoring(
         model=model,
         time=now,
         offset=offset,
         predictions=state.predictions,
         labels={
+            **{outcome: count for outcome, count in state.labels.items() if outcome in _SELDOM},
             "joined": joined,
             "pending": max(0, state.answered_rows - joined),
             "unknown": unknown,
@@ -50,11 +56,13 @@ def summarise(
         delay_seconds=_delays(state.delays),
         coverage=round(joined / state.answered_rows, 6) if state.answered_rows else 0.0,
         monitored=monitored,
-        note=_note(state, champion),
+        note=_note(state, policy, champion),
         detectors=_detectors(state, policy, versions),
-        live=_live(state, versions),
+        live=live,
         alerts=[present.alert(one) for one in state.alerts],
         lag_seconds=lag_seconds,
+        slices=slices,
+        online=online.shown(state.online, policy.online_model),
     )
 
 
@@ -65,7 +73,7 @@ def _delays(delays: Sequence[float]) -> dict[str, float]:
     return {"p50": round(p50, 3), "p90": round(p90, 3), "p99": round(p99, 3)}
 
 
-def _note(state: ModelState, champion: Version | None) -> str:
+def _note(state: ModelState, policy: MonitoringPolicy, champion: Version | None) -> str:
     """What is not watched, and why; empty when everything is."""
     notes = []
     if state.champion and (champion is None or champion.plan is None):
@@ -81,6 +89,9 @@ def _note(state: ModelState, champion: Version | None) -> str:
             notes.append(f"no gate figure: error rate {errors.rate:.3f} learned from the first {LEARNED_ROWS} labels")
     notes += present.unwatched(state, champion)
     notes += [one.refused for one in state.opinions.values() if one.refused]
+    notes += [f"online model: {one}" for one in (state.online.refused, state.online.stopped) if one]
+    if champion is not None and (left_out := not_cut(policy.slices, champion)):
+        notes.append(f"monitoring.slices: {left_out}")
     return "; ".join(notes)
 
 
@@ -118,10 +129,13 @@ def _detector(
     }
 
 
-def _live(state: ModelState, versions: Mapping[int, Version]) -> list[Live]:
-    figures = []
+def _live(state: ModelState, versions: Mapping[int, Version]) -> tuple[list[Live], list[SliceLive]]:
+    """Figures of every version and role, the newest version first, and those of their slices."""
+    figures, slices = [], []
     for key, tally in state.tallies.items():
-        version, _, role = key.partition("/")
-        known = versions.get(int(version))
-        figures.append(live(int(version), role, tally, known.spec if known is not None else None))
-    return sorted(figures, key=lambda one: (-one.version, one.role))
+        number, _, role = key.partition("/")
+        known = versions.get(int(number))
+        figures.append(live(int(number), role, tally, known))
+        slices += by_slice(int(number), role, tally, known)
+    figures.sort(key=lambda one: (-one.version, one.role))
+    return figures, sorted(slices, key=lambda one: (-one.version, one.role, one.slice))

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.documents.policy import Policy
-from gateway.journal.join import LabelledRow
+from gateway.journal.join import LabelledRow, Pair
 from gateway.journal.record import Entry, Prediction, TrafficRecord
 from gateway.monitor.alerting import Alerting
 from gateway.monitor.errors_watch import Errors, error_of
@@ -25,11 +25,14 @@ from gateway.monitor.inputs import Inputs
 from gateway.monitor.label import Label
 from gateway.monitor.label_share import LabelShare
 from gateway.monitor.limit import Limit
+from gateway.monitor.online import Online
 from gateway.monitor.opinions import Opinions, Seen
-from gateway.monitor.performance import Tally
+from gateway.monitor.performance import LARGEST, Tally, fault_of
+from gateway.monitor.slices import Slicer
 from gateway.monitor.state import ErrorState, LimitState, ModelState, PanelState, ShareState, key_of
 from gateway.monitor.version import Version, answer_rows
 from gateway.names import Outcome, Reason, Role
+from gateway.registry.manifest import PredictionSpec
 
 _TALLIES = 24
 _TAILS = 6
@@ -57,6 +60,8 @@ class Watch:
         self._share: LabelShare | None = None
         self._inputs: dict[str, Inputs] = {}
         self._errors: dict[str, Errors] = {}
+        self._slicer = Slicer(policy.monitoring.slices, versions)
+        self._online = Online(state.online, policy.monitoring.online_model, versions)
         self._entry: Entry[TrafficRecord] | None = None
 
     def begin(self, entry: Entry[TrafficRecord]) -> None:
@@ -78,21 +83,23 @@ class Watch:
         state = self._state
         if record.version == 0:
             return
-        tally = self._tally(record.version, record.role)
-        tally.predictions += 1
-        tally.errors += record.outcome is not Outcome.OK
+        version, is_routed = self._versions.get(record.version), record.reason not in _UNROUTED
+        self._tally(record.version, record.role).add_answer(record, version, is_routed=is_routed)
         if record.role is not Role.SHADOW:
             state.predictions += 1
             state.answered_rows += record.rows if record.outcome is Outcome.OK else 0
-        if record.reason in _UNROUTED:
+        if not is_routed:
             return
         if record.role is Role.CHAMPION:
             self._note_champion(record)
-        version = self._versions.get(record.version)
-        if not is_sampled:
+        if version is None or record.outcome is not Outcome.OK or not is_sampled:
             return
-        if version is None or record.outcome is not Outcome.OK or not self._is_watched(record.version, record.role):
-            return
+        if self._is_watched(record.version, record.role):
+            self._bet(record, inputs, version, inputs_of)
+
+    def _bet(self, record: Prediction, inputs: Any, version: Version, inputs_of: Sequence[str]) -> None:
+        if record.role is Role.CHAMPION:
+            self._online.answer(record, self._at[0], self._state.delays)
         rows = answer_rows(record, inputs, version, inputs_of)
         part = self._inputs_of(record.version, record.role, version) if rows is not None else None
         if rows is not None and part is not None:
@@ -157,17 +164,32 @@ class Watch:
 
     # labels -----------------------------------------------------------------------------------------------------
 
-    def label(self, one: Label) -> None:
-        """Count one labelled row and bet on its error. Pinned and cached answers count in no figure."""
+    def label(self, one: Label) -> str:
+        """Count one labelled row and bet on its error. Pinned and cached answers count in no figure.
+
+        Returns what is wrong with the label or the answer, see `fault_of`; then nothing was bet.
+        """
         version = self._versions.get(one.version)
         spec = version.spec if version is not None else None
-        if version is None or spec is None or one.reason in _UNROUTED or one.prediction is None:
-            return
+        if version is None or spec is None or one.reason in _UNROUTED:
+            return ""
+        tally = self._tally(one.version, one.role)
+        if fault := fault_of(one.label, one.prediction, spec):
+            tally.count(fault)
+            return fault
+        slices = self._slicer.of(one.version, one.contract, one.inputs)
+        tally.add_label(one.label, one.prediction, one.probabilities, spec, slices)
+        self._online.label(one, serves=self._serves(one))
+        self._bet_on_label(one, version, spec, tally)
+        return ""
+
+    def _serves(self, one: Label) -> bool:
+        return one.role == Role.CHAMPION and one.version == self._state.champion
+
+    def _bet_on_label(self, one: Label, version: Version, spec: PredictionSpec, tally: Tally) -> None:
         error = error_of(one.prediction, one.label, version)
         if math.isnan(error):
             return
-        tally = self._tally(one.version, one.role)
-        tally.add_label(one.label, one.prediction, one.probabilities, spec)
         is_failing = self._count_since(one)
         found: list[Found] = []
         if spec.kind == "class" or version.reference is not None:
@@ -178,7 +200,7 @@ class Watch:
             kept = self._state.limits.setdefault(key_of(one.version, one.role), LimitState())
             limit = Limit(f"{self.model}@{one.version}", wanted, kept, self._policy.monitoring.cooldown_labels)
             found += limit.take(one, tally, spec)
-        if one.role == Role.CHAMPION and one.version == self._state.champion:
+        if self._serves(one):
             found += self._opinions.errors(Seen(error, one.predicted_ns, one.time_ns, one.place))
             found += self._label_share(version).take(one)
         if found and self._is_watched(one.version, one.role):
@@ -205,23 +227,39 @@ class Watch:
         return self._share
 
     def value(self, version: int, role: str, value: float) -> None:
-        """Count one business value."""
-        self._tally(version, role).add_value(value)
+        """Count one business value of a version; one that is no number, or beyond all sense, is in no figure."""
+        if not version:
+            return
+        if abs(value) <= LARGEST:
+            self._tally(version, role).earned.add(value)
+        else:
+            self._tally(version, role).count("wrong_value")
 
     def joined(self, row: LabelledRow) -> None:
         """Count a label that found its row, and how long it took."""
+        seconds = (row.labelled_ns - row.predicted_ns) / 1e9
         self._state.labelled_rows = row.ordinal
-        self._state.delays.append(round((row.labelled_ns - row.predicted_ns) / 1e9, 3))
+        self._state.delays.append(round(seconds, 3))
         del self._state.delays[:-_DELAYS]
+        if row.version:
+            self._tally(row.version, row.role).delays.add(seconds)
+
+    def joined_shadow(self, pair: Pair) -> None:
+        """Count a label that found a shadow's row beside the champion's."""
+        tally = self._tally(pair.challenger, pair.challenger_role)
+        tally.count("joined")
+        tally.delays.add((pair.labelled_ns - pair.predicted_ns) / 1e9)
 
     @property
     def labelled_rows(self) -> int:
         """The ordinal of the newest label."""
         return self._state.labelled_rows
 
-    def count(self, outcome: str, by: int = 1) -> None:
-        """Count feedback by how it was joined."""
-        self._state.labels[outcome] = self._state.labels.get(outcome, 0) + by
+    def count(self, outcome: str, answer: tuple[int, str] | None = None) -> None:
+        """Count feedback by how it was joined. answer: version and role that it is about."""
+        self._state.labels[outcome] = self._state.labels.get(outcome, 0) + 1
+        if answer is not None:
+            self._tally(*answer).count(outcome)
 
     # memory -----------------------------------------------------------------------------------------------------
 
@@ -239,7 +277,7 @@ class Watch:
             tally = Tally()
             newest_first = list(reversed(tallies))
             for old in newest_first[_TAILS - 1 :]:
-                tallies[old].tail = []
+                tallies[old].shrink()
             for old in newest_first[_TALLIES - 1 :]:
                 self._forget(old)
         tallies[key] = tally  # the newest use is last
@@ -261,4 +299,5 @@ class Watch:
         self._opinions.write_back()
         if self._share is not None:
             self._share.write_back()
+        self._state.online = self._online.state()
         return self._state

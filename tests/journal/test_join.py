@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.journal import join as join_module
-from gateway.journal.join import Backlog, Early, Joined, LabelledRow, Pair, WaitingPrediction, ids_of, join
+from gateway.journal.join import (
+    MOST_EARLY,
+    Backlog,
+    Early,
+    Joined,
+    LabelledRow,
+    Pair,
+    WaitingPrediction,
+    ids_of,
+    join,
+)
 from gateway.journal.record import Entry, Feedback, Prediction, TrafficRecord
 from gateway.names import Outcome, Reason, Role
 from tests.journal.making import entry, label, prediction
@@ -230,9 +240,9 @@ def test_feedback_for_unknown_ids_is_forgotten_oldest_first(monkeypatch: pytest.
     assert backlog.floor_ns > 500
 
 
-def test_the_rows_of_one_unknown_id_are_bounded() -> None:
-    """Each kept row is compared with every other one: a hundred thousand of them would stall the monitor."""
-    entries = [entry(label("u", row=row), row + 1) for row in range(3000)]
-    joined = join(entries, {}, {}, _read, lambda _: WAIT_NS, {})
-    assert len(joined.early["u"]) == 1000
-    assert joined.counts == {("", "unknown"): 3000}
+def test_a_flood_for_one_unknown_id_is_kept_up_to_a_bound_and_the_rest_counted() -> None:
+    """Anybody who may send feedback could otherwise make the index rewrite a list that grows without end."""
+    index = Index()
+    index.block(entry(label("nobody", row=row), row) for row in range(MOST_EARLY + 500))
+    assert len(index.early["nobody"]) == MOST_EARLY
+    assert index.counts == {("", "unknown"): MOST_EARLY, ("", "flood"): 500}

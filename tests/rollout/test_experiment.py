@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from gateway.documents.experiment import Arm, Experiment, Metric, Phase, Terms
+from gateway.interval import Moments
 from gateway.journal.record import Entry, Feedback, Place, Prediction, TrafficRecord
 from gateway.names import Outcome, Reason, Role
 from gateway.registry.manifest import PredictionSpec
 from gateway.rollout.evidence.observe import prediction_reader
 from gateway.rollout.evidence.verdict import Tally
 from gateway.rollout.experiment import observe as fold_module
-from gateway.rollout.experiment.interval import Moments
 from gateway.rollout.experiment.observe import ArmSeen, ExperimentObserver, Seen
 from gateway.rollout.experiment.verdict import failing, judge
 

@@ -7,7 +7,8 @@ from typing import Any
 from gateway.journal.record import Prediction
 from gateway.names import Outcome, Reason, Role
 from gateway.registry.manifest import Feature
-from gateway.rollout.evidence.slices import LEARNED_ROWS, MOST_VALUES, Slice, Slicer, Slices
+from gateway.registry.slice import MOST_VALUES
+from gateway.rollout.evidence.slices import LEARNED_ROWS, Slice, Slicer, Slices
 
 FEATURES = {1: (Feature(name="day", kind="categorical"), Feature(name="price")), 2: (Feature(name="price"),)}
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from gateway.documents.experiment import Arm, Experiment, Metric, Phase, Terms
+from gateway.interval import Moments
 from gateway.rollout.evidence.verdict import Tally
-from gateway.rollout.experiment.interval import Moments
 from gateway.rollout.experiment.observe import ArmSeen, Seen
 from gateway.rollout.experiment.verdict import judge
 

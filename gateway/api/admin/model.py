@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ from starlette.responses import Response
 from gateway.api.admin.call import Asked, Call
 from gateway.api.admin.state import ModelState, read_model, read_models, versions_of
 from gateway.api.problems import json_response
+from gateway.documents.alert import SliceLive
 from gateway.documents.experiment import Experiment
 from gateway.documents.lease import Condition
 from gateway.documents.rollout import Rollout
@@ -21,6 +22,8 @@ from gateway.names import VersionId
 from gateway.registry.manifest import Manifest
 
 SHOWN_ALERTS = 5
+SHOWN_SLICES = 5
+LEAST_SLICE_LABELS = 20
 
 
 async def list_models(asked: Asked) -> Response:
@@ -77,10 +80,20 @@ def glance(state: ModelState) -> dict[str, Any]:
         },
         "alerts": _alerts(state),
         "live": state.monitoring.live if state.monitoring is not None else [],
+        "slices": weakest(state.monitoring.slices) if state.monitoring is not None else [],
+        "online": state.monitoring.online if state.monitoring is not None else {},
         "monitored": state.monitoring is not None and state.monitoring.monitored,
         "note": state.monitoring.note if state.monitoring is not None else "",
         "job": state.job,
     }
+
+
+def weakest(slices: Sequence[SliceLive]) -> list[SliceLive]:
+    """The slices in which versions do worst on their newest labels, the worst first; those with few are left out."""
+    enough = [one for one in slices if one.rolling_labelled >= LEAST_SLICE_LABELS]
+    accuracies = sorted((one for one in enough if "accuracy" in one.rolling), key=lambda one: one.rolling["accuracy"])
+    errors = sorted((one for one in enough if "mae" in one.rolling), key=lambda one: -one.rolling["mae"])
+    return (accuracies or errors)[:SHOWN_SLICES]
 
 
 def _version(state: ModelState, manifest: Manifest) -> dict[str, Any]:

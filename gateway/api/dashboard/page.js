@@ -63,6 +63,45 @@ function versionRows(model) {
   });
 }
 
+// A measured figure and an estimate never share a column.
+function liveRows(model) {
+  return model.live.slice(0, 6).map((one) => [
+    `${model.name}@${one.version}`,
+    one.role,
+    one.labelled || "",
+    Object.keys(one.labels).length ? `${(100 * one.coverage).toFixed(0)} %` : "",
+    figure(one.delay_seconds.p50, 1),
+    named(one.rolling, ["accuracy", "f1", "roc_auc", "log_loss", "mae", "rmse", "r2"]),
+    one.value_mean === null ? "" : figure(one.value_mean)
+      + (one.value_interval ? ` (${one.value_interval.map((end) => figure(end)).join(" to ")})` : ""),
+    "accuracy" in one.estimate
+      ? el("span", "soft", `accuracy ~${figure(one.estimate.accuracy)} of ${one.estimate.rows} answers (by ${one.estimate.calibrated_on})`) : "",
+  ]);
+}
+
+const named = (figures, names) => names.filter((name) => name in figures)
+  .map((name) => `${name} ${figure(figures[name])}`).join(", ");
+
+function liveTable(model) {
+  const heads = ["live", "role", "labels", "coverage", "delay p50 s", "newest labels", "value", "estimate"];
+  const parts = model.live.length ? [table(heads, liveRows(model))] : [];
+  if (model.slices.length) {
+    parts.push(table(["weakest slices", "version", "role", "labels", "newest labels"], model.slices.map((one) => [
+      one.slice, `${model.name}@${one.version}`, one.role, one.rolling_labelled,
+      named(one.rolling, ["accuracy", "f1", "mae", "rmse"]),
+    ])));
+  }
+  const online = model.online;
+  if (online.river) {
+    const fair = online.when_answered;
+    const beside = fair.rows ? `: ${online.metric} ${figure(fair.rolling_online)} beside the champion's `
+      + `${figure(fair.rolling_champion)} on the newest ${fair.rolling_rows} rows` : "";
+    parts.push(el("p", online.note ? "warm" : "soft",
+      `online model ${online.river}, ${online.learned} labels learned${beside} ${online.note}`));
+  }
+  return el("div", "", ...parts);
+}
+
 function rolloutLine(model) {
   const rollout = model.rollout;
   if (!rollout) return el("p", "soft", "no rollout so far");
@@ -96,7 +135,7 @@ function modelCard(model) {
   if (model.policy.error) title.append(el("span", "bad", model.policy.error));
   if (model.job) title.append(el("span", "soft", `job ${model.job.state}`));
   const heads = ["version", "role", "weight", "answers", "accuracy", "from", "condition", "published"];
-  return el("div", "card", title, table(heads, versionRows(model)), rolloutLine(model), experimentLine(model),
+  return el("div", "card", title, table(heads, versionRows(model)), liveTable(model), rolloutLine(model), experimentLine(model),
     alertTable(model));
 }
 

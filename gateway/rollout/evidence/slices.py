@@ -13,13 +13,10 @@ from typing import Any, NamedTuple
 
 from gateway.journal.record import Prediction
 from gateway.registry.manifest import Feature
-from gateway.registry.reference import category
+from gateway.registry.slice import Limits, category_slice, is_number, limits_of, number_slice
 
 LEARNED_ROWS = 200
 """So many rows of a numeric feature set its quarters; they are in no slice themselves."""
-
-MOST_VALUES = 20
-LONGEST_NAME = 60
 
 
 class Slice(NamedTuple):
@@ -77,7 +74,7 @@ class Slicer:
             for number, columns in features.items()
         }
         self._learning: dict[str, list[float]] = {}
-        self._quarters: dict[str, list[tuple[float, str]]] = {}
+        self._quarters: dict[str, Limits] = {}
         self._values: dict[str, dict[str, str]] = {}
 
     def of(self, record: Prediction) -> list[tuple[str, ...]]:
@@ -97,27 +94,18 @@ class Slicer:
         return names
 
     def _category(self, feature: Feature, value: Any) -> str:
-        """One text object for each slice: records that wait for their other half hold many of them."""
-        known = self._values.setdefault(feature.name, {})
-        text = "missing" if value is None else category(value)[:LONGEST_NAME]
-        if text not in known and len(known) >= MOST_VALUES:
-            text = "other"
-        return known.setdefault(text, f"{feature.name}={text}")
+        return category_slice(feature.name, value, self._values.setdefault(feature.name, {}))
 
     def _numeric(self, name: str, value: Any) -> str:
         """The quarter of a number; empty while the quarters are not known."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            return f"{name}=missing"
         quarters = self._quarters.get(name)
-        if quarters is None:
+        if quarters is None and is_number(value):
             self._learn(name, float(value))
             return ""
-        return next(named for limit, named in quarters if value <= limit)
+        return number_slice(name, value, quarters or ())
 
     def _learn(self, name: str, value: float) -> None:
         learned = self._learning.setdefault(name, [])
         learned.append(value)
         if len(learned) >= LEARNED_ROWS:
-            limits = sorted(set(quantiles(self._learning.pop(name), n=4)))
-            inner = [(limit, f"{name}<={limit:.4g}") for limit in limits]
-            self._quarters[name] = [*inner, (math.inf, f"{name}>{limits[-1]:.4g}")]
+            self._quarters[name] = limits_of(name, quantiles(self._learning.pop(name), n=4))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.documents.experiment import Experiment, Metric
+from gateway.interval import Moments
 from gateway.journal.record import Entry, Feedback, Prediction, TrafficRecord
 from gateway.names import BUCKETS, Outcome, Reason, Role
 from gateway.registry.reference import category
@@ -24,7 +25,6 @@ from gateway.rollout.evidence.betting import FailureShare
 from gateway.rollout.evidence.observe import ReadPrediction
 from gateway.rollout.evidence.run_times import RunTimes
 from gateway.rollout.evidence.verdict import Tally
-from gateway.rollout.experiment.interval import Moments
 
 PENDING = 100_000
 """Requests whose feedback is waited for; beyond it the oldest is given up and counted."""

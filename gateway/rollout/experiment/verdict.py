@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.documents.experiment import Experiment, Metric
+from gateway.interval import Interval, Scale
 from gateway.rollout.evidence.verdict import CHAMPION_FAILS, FIRST_FAILURES, FIRST_RUNS, e_value
-from gateway.rollout.experiment.interval import Interval, Scale
 from gateway.rollout.experiment.observe import ArmSeen, Seen
 
 RULE = "experiment-1"

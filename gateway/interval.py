@@ -69,8 +69,8 @@ class Scale:
         """
         total = seen.units + 2 * _ADDED
         mean = (seen.units * seen.mean + _ADDED * (self.least + self.most)) / total
-        added = _ADDED * ((self.least - mean) ** 2 + (self.most - mean) ** 2)
-        return (seen.squares + seen.units * (seen.mean - mean) ** 2 + added) / total
+        added = _ADDED * (_square(self.least - mean) + _square(self.most - mean))
+        return (seen.squares + seen.units * _square(seen.mean - mean) + added) / total
 
     def of_mean(self, seen: Moments, alpha: float) -> Interval | None:
         """The interval of an arm's mean; None while all figures are the same."""
@@ -91,6 +91,10 @@ class Scale:
         margin = _margin(variance, units * _rho_squared(alpha, self.planned / 2.0), alpha)
         difference = one.mean - other.mean
         return Interval(difference - margin, difference + margin)
+
+
+def _square(number: float) -> float:
+    return number * number  # infinite where it is too large; a power would raise OverflowError
 
 
 def _margin(variance: float, time: float, alpha: float) -> float:

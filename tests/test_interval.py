@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.rollout.experiment.interval import Moments, Scale
+from gateway.interval import Moments, Scale
 
 FIGURES = st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40)
 

@@ -57,8 +57,8 @@ class Confidence(Struct, array_like=True):
         """Count one answered row."""
         chance = min(1.0, max(chances))
         place = bin_of(chance)
-        seen = self.bins.setdefault(place, [0, 0.0, 0, 0])
-        seen[0] += 1
+        seen = self.bins.setdefault(place, [0.0, 0.0, 0.0, 0.0])
+        seen[0] += 1.0
         seen[1] += chance
         self.recent = (self.recent + bytes((place,)))[-RECENT:]
 
@@ -68,9 +68,9 @@ class Confidence(Struct, array_like=True):
         if seen is None:
             return
         self.labels += 1
-        seen[2] += 1
+        seen[2] += 1.0
         seen[3] += is_right
-        self.weight += 1
+        self.weight += 1.0
         if self.weight >= REMEMBERED:
             self.weight /= 2
             for each in self.bins.values():

@@ -102,8 +102,7 @@ def _along_the_steps(rollout: Rollout, observed: Observed, now: float, verdict: 
         return Action(act, verdict.question, rollout.step, verdict)
     step = step_of(rollout)
     done = _done(step, _counts(rollout, observed), verdict)
-    left = (step.hold_seconds or 0.0) - (now - rollout.step_since)
-    if done and left > 0:
+    if done and step.hold_seconds and now - rollout.step_since < step.hold_seconds:
         return Action(Act.NOTHING, f"{done}; the step holds for {step.hold_seconds:g} s", rollout.step, verdict)
     if done:
         return enter(rollout, rollout.step + 1, done, verdict)

@@ -6,17 +6,18 @@ import asyncio
 from contextlib import suppress
 
 from gateway.clock import Clock
-from gateway.documents.policy import Policy, read_policy
+from gateway.documents.policy import Policy
 from gateway.documents.store import ConfigStore
+from gateway.monitor.lookup import Policies
 from gateway.stores.stores import Stores
 
 _EVERY_SECONDS = 600.0
 
 
 async def longest_wait_seconds(config: ConfigStore) -> float:
-    """How long the most patient policy waits for a label."""
-    bodies = [(await config.get(name)).body for name in await config.list("policies/")]
-    return max((read_policy(body).labels.wait for body in bodies), default=Policy(model="default").labels.wait)
+    """How long the most patient policy waits for a label. One that can not be read counts as the defaults do."""
+    policies = [Policy(model="default"), *await Policies(config).all()]
+    return max(policy.labels.wait for policy in policies)
 
 
 class Retention:

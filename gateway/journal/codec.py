@@ -84,8 +84,8 @@ def read_header(buffer: bytes, start: int) -> tuple[int, int, int] | None:
     return length, sequence, time_ns
 
 
-def read_frame(buffer: bytes, start: int) -> Frame | None:
-    """The frame at `start` when it is there whole and undamaged, else None."""
+def read_frame(buffer: bytes, start: int, base: int = 0) -> Frame | None:
+    """The frame at `start` when it is there whole and undamaged, else None. base: added to the frame's end."""
     body = start + HEADER_BYTES
     if body > len(buffer):
         return None
@@ -93,7 +93,7 @@ def read_frame(buffer: bytes, start: int) -> Frame | None:
     end = body + length
     if length == 0 or end > len(buffer) or _crc(buffer[start + _CRC_END : end]) != crc:
         return None
-    return Frame(sequence, time_ns, buffer[body:end], end)
+    return Frame(sequence, time_ns, buffer[body:end], base + end)
 
 
 def find_frame(buffer: bytes, start: int, sequence: int) -> int | None:

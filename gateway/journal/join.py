@@ -380,7 +380,8 @@ class Joining:
             return "no_label"
         if row in waiting.labels:
             return "duplicate"
-        return "late" if time_ns - waiting.time_ns > self._wait_ns(waiting.model) else "joined"
+        # Early ones wait no longer than late ones: the index forgets both by age, at times that no replay can know.
+        return "late" if abs(time_ns - waiting.time_ns) > self._wait_ns(waiting.model) else "joined"
 
     def _label(self, waiting: WaitingPrediction, item: Early) -> None:
         row, time_ns, label, value = item

@@ -87,6 +87,12 @@ class Control(Protocol):
         """Hand it to the kernel; False when it could not be written."""
 
 
+def gather_seconds(lasted: float) -> float:
+    """How long to gather entries after a step that lasted so long and left none: a quarter of a core at most is used
+    for small blocks, and nothing waits longer than a tenth of a second."""
+    return min(_GATHER_SECONDS, 3 * lasted)
+
+
 def next_block(block: int, largest: int, entries: int, cells: int) -> int:
     """How many entries to ask for after a block of so many entries and input values.
 
@@ -147,7 +153,7 @@ class MonitorLoop:
                         await self._stores.traffic.wait(self._offset, _WAIT_SECONDS)
                     elif folded < limit:
                         # A block has its price, however small: what comes in the meantime shares the next one.
-                        await self._clock.sleep(min(_GATHER_SECONDS, self._clock.monotonic() - started))
+                        await self._clock.sleep(gather_seconds(self._clock.monotonic() - started))
                 except GatewayError as error:
                     _log.warning("the monitor tries again: %s", error)
                     await self._clock.sleep(_WAIT_SECONDS)

@@ -9,12 +9,15 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 
 from loadtests.monitor.material import Body
 
-_CONNECTIONS = 8
+CONNECTIONS = 8
+"""That ask; one more tells the labels."""
+
 _LABELS_A_REQUEST = 500
 _LATE_SECONDS = 0.1
 _PATIENCE_SECONDS = 30.0
@@ -48,7 +51,7 @@ class Sender:
         """Ask for so long, then tell the labels that are still due."""
         numbers = count()
         start = time.monotonic() + 0.2
-        asking = asyncio.gather(*(self._ask(numbers, start, start + seconds) for _ in range(_CONNECTIONS)))
+        asking = asyncio.gather(*(self._ask(numbers, start, start + seconds) for _ in range(CONNECTIONS)))
         telling = asyncio.create_task(self._tell(asking))
         await asking
         await telling
@@ -68,7 +71,7 @@ class Sender:
                 else:
                     self._note(status, text)
         finally:
-            connection.close()
+            await connection.close()
 
     async def _tell(self, asking: asyncio.Future[list[None]]) -> None:
         connection = await Connection.open(self._port)
@@ -86,7 +89,7 @@ class Sender:
                 else:
                     self._note(status, text)
         finally:
-            connection.close()
+            await connection.close()
 
     def _ripe(self) -> list[str]:
         now = time.monotonic()
@@ -125,6 +128,8 @@ class Connection:
             answer = await self._reader.readexactly(int(rest.partition(b"\r\n")[0] or 0))
         return int(head[9:12]), answer
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End it."""
         self._writer.close()
+        with suppress(OSError):
+            await self._writer.wait_closed()

@@ -124,6 +124,15 @@ def test_a_late_label_is_counted_and_left_out() -> None:
     assert index.counts["electricity", "late"] == 1
 
 
+def test_a_label_that_waited_too_long_for_its_prediction_is_late_too() -> None:
+    """The index has forgotten it by then, or not: a fold must not depend on that."""
+    index = Index()
+    index.block([entry(label("a"), 5), entry(label("b"), 6)])
+    index.block([entry(prediction("a"), 5 + WAIT_NS), entry(prediction("b"), 7 + WAIT_NS)])
+    assert [row.id for row in index.labelled] == ["a"]
+    assert index.counts["electricity", "late"] == 1
+
+
 def test_a_row_that_does_not_exist_joins_nothing() -> None:
     """A caller's off-by-one must not shift labels."""
     index = _joined(prediction("a"), label("a", row=1), label("a", row=-1))

@@ -7,7 +7,7 @@ import json
 
 from loadtests.monitor import lag, material
 from loadtests.monitor.lag import Look
-from loadtests.monitor.sender import Sender
+from loadtests.monitor.sender import CONNECTIONS, Sender
 
 OK = b"HTTP/1.1 %d OK\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -75,11 +75,16 @@ async def test_every_row_is_asked_and_its_label_told_and_refusals_are_counted() 
                     writer.write(OK % 202)
         except asyncio.IncompleteReadError:
             writer.close()
+            await writer.wait_closed()
+            ended.release()
 
+    ended = asyncio.Semaphore(0)
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         sender = Sender(port, material.bodies(2, seed=3), rate=1000.0, delay=0.0)
         await sender.run(0.1)
+        for _ in range(CONNECTIONS + 1):
+            await ended.acquire()
     assert len(asked) == 50
     assert (sender.sent.requests, sender.sent.failed, sender.sent.predictions) == (50, 10, 80)
     assert sender.sent.text.startswith("503")

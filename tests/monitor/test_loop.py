@@ -17,7 +17,7 @@ from gateway.documents.store import ABSENT, monitoring_name, policy_name
 from gateway.errors import DocumentNotFound, JournalUnavailable
 from gateway.journal.journal import START
 from gateway.journal.record import Alert, Feedback, Prediction, TrafficRecord
-from gateway.monitor.loop import MonitorLoop, cells_of, next_block
+from gateway.monitor.loop import MonitorLoop, cells_of, gather_seconds, next_block
 from gateway.monitor.state import read_state
 from gateway.monitor.terms import rate_of
 from gateway.names import ModelName
@@ -308,6 +308,12 @@ async def _resumed_rate(place: Place) -> float:
     place.clock.advance(1.0)
     await place.loop().step()
     return (await place.monitoring()).sampling_rate
+
+
+def test_small_blocks_leave_the_core_to_others_most_of_the_time() -> None:
+    """A hundred requests a second are no reason to commit a hundred times a second."""
+    assert gather_seconds(0.004) == pytest.approx(0.012)
+    assert gather_seconds(2.0) == pytest.approx(0.1)
 
 
 def test_a_block_grows_while_the_loop_is_behind_and_shrinks_when_records_are_large() -> None:

@@ -268,10 +268,10 @@ class _Window:
 
     def frame(self, at: int) -> Frame | None:
         """The whole frame at this byte, its `end` counted from the start of the file."""
-        frame = read_frame(self._buffer, at - self._base)
+        frame = read_frame(self._buffer, at - self._base, self._base)
         while frame is None and self._reads_more(at):
-            frame = read_frame(self._buffer, 0)
-        return frame and frame._replace(end=frame.end + self._base)
+            frame = read_frame(self._buffer, 0, self._base)
+        return frame
 
     def is_unwritten(self, at: int) -> bool:
         """True when the file ends here, or has only zeros for a header."""

@@ -80,6 +80,8 @@ def _notes(model: Mapping[str, Any]) -> list[str]:
         notes.append(model["policy"]["error"])
     if model["note"]:
         notes.append(model["note"])
+    if question := (model.get("retraining") or {}).get("asks_for_a_person"):
+        notes.append(f"asks for a person: {question}")
     return notes
 
 
@@ -112,7 +114,10 @@ def models(
 
 def _source(version: Mapping[str, Any]) -> str:
     gate = {True: "gate passed", False: "gate failed", None: ""}[version["gate"]]
-    return ", ".join(filter(None, [version["trigger"] or version["source"], gate]))
+    if version.get("hold") and not version["condition"].get("released"):
+        gate = "held for a person"
+    data = "" if version.get("data_known", True) else "data unknown"
+    return ", ".join(filter(None, [version["trigger"] or version["source"], gate, data]))
 
 
 def versions(
@@ -161,13 +166,15 @@ def versions(
 def _version_row(model: str, version: Mapping[str, Any]) -> list[object]:
     condition = version.get("condition") or {}
     said = [word for word in ("quarantined", "rolled_back", "suspect") if condition.get(word)]
+    hold = "" if condition.get("released") else version["gate"].get("hold", "")
+    source = version["lineage"]["trigger"] or version["lineage"]["source"]
     return [
         f"{model}@{version['number']}",
         version["digest"][:12],
-        version["lineage"]["trigger"] or version["lineage"]["source"],
+        source if version["lineage"]["data_digest"] else f"{source}, data unknown",
         version["lineage"]["parent"] or "",
         {True: "passed", False: "failed", None: ""}[version["gate"]["passed"]],
-        f"{', '.join(said)}: {condition.get('reason', '')}" if said else "",
+        f"{', '.join(said)}: {condition.get('reason', '')}" if said else f"held: {hold}" if hold else "",
         when(version["created"]),
     ]
 

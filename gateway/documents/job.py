@@ -77,4 +77,5 @@ class Retraining(Struct, frozen=True, kw_only=True):
     follow_ups: int = 0  # how many of them were started
     champion: int = 0  # the version that answered at the last look
     champion_labels: int = 0  # labelled rows when it was first seen to answer
+    low_version: int = 0  # the version whose low performance has set a job off; 0: none, or it has recovered
     asks_for_a_person: str = ""  # what a person is asked to look at; "": nothing

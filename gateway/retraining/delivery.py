@@ -117,7 +117,7 @@ class Delivery:
     async def _publish(self, result: JobResult, directory: Path) -> dict[str, Any]:
         """The job's last fields; published when the package was admitted and is in the registry."""
         fields: dict[str, Any] = {"state": result.state, "detail": result.detail, "report": result.report}
-        if result.state is not JobState.PUBLISHED:
+        if result.state not in (JobState.PUBLISHED, JobState.HELD):
             return fields
         try:
             version = await self._admitted(directory / "out" / PACKAGE_DIRECTORY)

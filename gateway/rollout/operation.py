@@ -242,7 +242,7 @@ class Operations:
         before = present.condition(version.number)
         is_held = bool(present.manifests[version.number].gate.hold) and not before.released
         if not (before.quarantined or before.rolled_back or before.suspect or is_held):
-            raise NotAllowed(f"{version} is neither quarantined, rolled back nor held for a person")
+            raise NotAllowed(f"{version} is neither quarantined nor rolled back nor held for a person")
         released = before.released or is_held
         clean = Condition(proven=before.proven, reason=reason, since=self._clock.now(), released=released)
         return await self.rollouts.set_condition(version, lambda _: clean, actor, "release")

@@ -11,7 +11,7 @@ import msgspec
 from gateway.api.control import ControlPorts
 from gateway.documents.alert import AlertHandling, Monitoring
 from gateway.documents.imported import Imported, imported_name
-from gateway.documents.job import JOB_ENDED, Job
+from gateway.documents.job import JOB_ENDED, Job, Retraining
 from gateway.documents.lease import Condition, GatewayLease, Served
 from gateway.documents.rollout import Freeze, Rollout
 from gateway.documents.route import Route, read_route
@@ -21,6 +21,7 @@ from gateway.documents.store import (
     freeze_name,
     monitoring_name,
     policy_name,
+    retraining_name,
     rollout_name,
     route_name,
 )
@@ -48,6 +49,7 @@ class ModelState:
     handling: Mapping[str, AlertHandling] = field(default_factory=dict)
     served: Sequence[tuple[GatewayLease, Served]] = ()
     job: Job | None = None
+    retraining: Retraining = field(default_factory=Retraining)
 
     def is_acknowledged(self, alert: str) -> bool:
         """True when a person has seen the alert."""
@@ -101,6 +103,7 @@ async def read_model(ports: ControlPorts, model: ModelName) -> ModelState:
         handling=await read_handling(ports, monitoring),
         served=[(lease, lease.models[model]) for lease in leases],
         job=await _live_job(ports, model),
+        retraining=await find_as(ports, retraining_name(model), Retraining) or Retraining(),
     )
 
 

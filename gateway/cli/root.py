@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from gateway.cli import apply, audit, experiment, jobs, journal, models, publish, rollout, route, serve, token
+from gateway.cli import apply, audit, experiment, jobs, journal, models, publish, rollout, route, serve, token, train
 
 OK, FAILED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -34,7 +34,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for module in (serve, publish, models, route, rollout, experiment, jobs, audit, journal, token, apply):
+for module in (serve, publish, train, models, route, rollout, experiment, jobs, audit, journal, token, apply):
     module.add_to(app)
 
 

@@ -73,12 +73,15 @@ def prediction_spec(recipe: Recipe, classes: tuple[str | int, ...]) -> Predictio
 
 
 def contract(recipe: Recipe, features: FloatArray) -> tuple[Feature, ...]:
-    """The features with their place, and the range or categories of these rows where the recipe gives none."""
+    """The features with their place, and the range or categories of these rows where the recipe gives none.
+
+    The only column of an input has no position, as the publish check writes it: the digest covers the contract.
+    """
     numbers, texts = places(recipe)
     found = [_contract(feature, features[:, place]) for place, feature in enumerate(recipe.features)]
     for name, columns in ((INPUT, numbers), (TEXT_INPUT, texts)):
         for position, place in enumerate(columns):
-            found[place] = replace(found[place], input=name, position=position)
+            found[place] = replace(found[place], input=name, position=position if len(columns) > 1 else -1)
     return tuple(found)
 
 

@@ -20,6 +20,7 @@ from gateway.documents.job import JobState
 from gateway.documents.policy import RetrainingPolicy
 from gateway.errors import GatewayError, InvalidConfig
 from gateway.registry.manifest import GateReport, Lineage
+from gateway.retraining.archive import write_source
 from gateway.retraining.candidate import Champion, assemble
 from gateway.retraining.coding import coded, of_known_labels
 from gateway.retraining.dataset import Dataset, head, read_csv, read_dataset
@@ -68,12 +69,14 @@ def run_job(spec: JobSpec) -> JobResult:
         recipe = load_recipe(path)
         policy = RetrainingPolicy.model_validate_json(spec.policy)
         progress("data")
+        golden = _golden(recipe, path)
+        write_source(recipe, path, out)
         recipe, dataset = coded(recipe, head(read_dataset(Path(spec.dataset)), recipe.names))
         lineage = lineage_of(spec, recipe, path, dataset, policy)
         champion = None
         if spec.champion:
             champion = Champion.load(Path(spec.champion), spec.champion_trained_until_ns)
-        bench = Bench(recipe, of_known_labels(recipe, dataset), champion, _golden(recipe, path))
+        bench = Bench(recipe, of_known_labels(recipe, dataset), champion, _coded(recipe, golden))
         result = make_version(bench, policy, lineage, out, spec.champion_trained_until_ns, progress)
     except _TooFew as few:
         result = JobResult(state=JobState.FAILED, detail=f"{TOO_FEW}: {few}")
@@ -107,6 +110,7 @@ def first_job(
     the rest of the gate applies. Raises InvalidConfig when recipe or file are wrong.
     """
     recipe = load_recipe(recipe_path)
+    golden = _golden(recipe, recipe_path)
     recipe, dataset = coded(recipe, read_csv(csv_path, recipe, rows))
     policy = policy or RetrainingPolicy()
     spec = JobSpec(
@@ -114,7 +118,7 @@ def first_job(
     )
     lineage = lineage_of(spec, recipe, recipe_path, dataset, policy, source="file")
     shutil.rmtree(out / PACKAGE_DIRECTORY, ignore_errors=True)
-    bench = Bench(recipe, of_known_labels(recipe, dataset), None, _golden(recipe, recipe_path))
+    bench = Bench(recipe, of_known_labels(recipe, dataset), None, _coded(recipe, golden))
     try:
         return make_version(bench, policy, lineage, out, 0, progress or (lambda step, done, total: None))
     except _TooFew as few:
@@ -166,10 +170,15 @@ def _golden(recipe: Recipe, path: Path) -> Dataset | None:
     file = path.parent / recipe.golden
     if not file.is_file():
         raise InvalidConfig(f"{path}: golden: there is no file {file}")
-    golden = coded(recipe, read_csv(file, recipe))[1]
+    golden = read_csv(file, recipe)
     if not golden.rows:
         raise InvalidConfig(f"{file}: golden: holds no rows")
     return golden
+
+
+def _coded(recipe: Recipe, golden: Dataset | None) -> Dataset | None:
+    """The golden rows with the texts' numbers of a recipe whose categories are known."""
+    return None if golden is None else coded(recipe, golden)[1]
 
 
 def _checked_split(recipe: Recipe, dataset: Dataset, unseen_from_ns: int) -> Split:

@@ -87,6 +87,8 @@ class Recipe:
         _check_features(self.features, self.label, (*self.slices, *self.fairness))
         _check_target(self.classes, self.metric)
         _check_search(self.spaces, self.candidates, self.search)
+        if Path(self.golden).is_absolute() or ".." in Path(self.golden).parts:
+            raise ValueError("golden: name a file beside the recipe or in a folder there")
         if self.calibrate and not self.classes:
             raise ValueError("calibrate: only the probabilities of a classification can be calibrated")
         if not self.candidates or not all(callable(make) for make in self.candidates.values()):

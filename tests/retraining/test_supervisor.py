@@ -27,12 +27,14 @@ from gateway.documents.store import (
     retraining_name,
     route_name,
 )
+from gateway.errors import NotAllowed
 from gateway.execution.admission import AdmissionServer
 from gateway.journal.join import LabelledRow
 from gateway.journal.journal import START, Offset
 from gateway.journal.record import Alert, Decision
 from gateway.names import ModelName, Role, VersionId
-from gateway.retraining.job import first_job
+from gateway.retraining.archive import kept_spec
+from gateway.retraining.job import first_job, run_job
 from gateway.retraining.launch import JobServer
 from gateway.retraining.spec import read_progress
 from gateway.retraining.supervisor import Supervisor
@@ -450,6 +452,22 @@ def give_golden_rows(recipe: Path, rows: list[LabelledRow]) -> None:
     recipe.write_text(recipe.read_text().replace('label="y"', 'label="y", golden="golden.csv"'))
     lines = [f"{row.inputs[0]},{row.inputs[1]},{row.label}" for row in rows]
     (recipe.parent / "golden.csv").write_text("\n".join(["a,b,y", *lines]) + "\n")
+
+
+async def test_version_is_made_again_from_what_was_kept_of_its_job(
+    house: House, quick_path: Path, tmp_path: Path
+) -> None:
+    """The recipe may have changed and more labels come since: the rows, the recipe and the spec are its own."""
+    await house.labels(400)
+    house.alert()
+    await house.look()
+    await house.labels(300)
+    make_broken(quick_path)
+    manifest = (await house.stores.registry.versions(QUICK))[1]
+    result = run_job(kept_spec(house.settings.data, manifest, tmp_path / "again"))
+    assert (result.model_digest, result.data_digest) == (manifest.digest, manifest.lineage.data_digest)
+    with pytest.raises(NotAllowed, match="not kept"):
+        kept_spec(house.settings.data, (await house.stores.registry.versions(QUICK))[0], tmp_path)
 
 
 async def test_progress_of_a_running_job_is_in_its_document(house: House, quick_path: Path) -> None:

@@ -207,7 +207,8 @@ def test_train_with_texts_is_published_and_made_again(command: Command, tmp_path
     assert made.json["version"] == "colours@1"
     again = command("train", "--reproduce", "colours@1", *file, "--json")
     assert (again.code, again.json["same"]) == (0, True)
-    (tmp_path / "rows.csv").write_text("\n".join(["a,colour,y", *(line.replace("0.3", "0.7") for line in lines)]) + "\n")
+    others = [line.replace("0.3", "0.7") for line in lines]
+    (tmp_path / "rows.csv").write_text("\n".join(["a,colour,y", *others]) + "\n")
     other = command("train", "--reproduce", "colours@1", *file, "--json")
     assert (other.code, other.json["same"]) == (1, False)
     assert "the rows are others" in other.json["differences"][0]

@@ -7,6 +7,7 @@ Against the baselines it asks for a strictly smaller loss.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
@@ -18,6 +19,7 @@ from gateway.retraining.dataset import FloatArray
 from gateway.retraining.evaluate import BoolArray, paired, sign_test
 
 LABELS_EQUAL = 0.9999
+LEARNED = 3.0
 GOLDEN = "golden"
 """The check that holds instead of rejecting."""
 
@@ -54,7 +56,7 @@ def gate(
 ) -> GateReport:
     """Every check with its value and limit; passed when all are but the golden one: where that fails, a person decides.
 
-    further: checks of `gate` that are made beside it, see `size`, `better`, `beats_human`, `fairness` and `golden`.
+    further: checks made beside it: `learned`, `size`, `better`, `beats_human`, `fairness`, `golden`.
 
     slices: name -> which rows of the holdout belong to it. A baseline that the criteria name and nobody could compute
     is no obstacle. error_rate and error_rows come from the holdout alone.
@@ -85,6 +87,20 @@ def size(size_bytes: int, criteria: Gate) -> dict[str, Any]:
     megabytes = size_bytes / 1e6
     detail = f"the model file has {megabytes:.3g} MB, the policy allows {criteria.size_mb:g}"
     return _check("size", megabytes <= criteria.size_mb, megabytes, criteria.size_mb, detail)
+
+
+def learned(mine: FloatArray, majority: FloatArray) -> dict[str, Any]:
+    """Evidence that anything was learned: a mean loss LEARNED standard errors below that of one constant answer.
+
+    Both on all rows that the answering fit had not seen. Shuffled labels passed a mere comparison on 150 rows in a
+    quarter of the jobs on Electricity and this one in none of 28; of 28 real jobs 26 passed that, 25 this.
+    """
+    fall = majority - mine
+    mean, error = float(fall.mean()), float(fall.std()) / math.sqrt(len(fall))
+    errors = mean / error if error else math.copysign(math.inf, mean) if mean else 0.0
+    told = f"mean loss {float(mine.mean()):.4f} against {float(majority.mean()):.4f} of one constant answer"
+    detail = f"{told} on {len(fall)} unseen rows: {errors:.1f} standard errors apart, {LEARNED:g} are asked for"
+    return _check("learned", errors >= LEARNED, max(-1e6, min(errors, 1e6)), LEARNED, detail)
 
 
 def better(mine: FloatArray, theirs: FloatArray) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from gateway.documents.policy import Gate
 from gateway.registry.manifest import GateReport
 from gateway.registry.reference import loss_scale
 from gateway.retraining import gate as checks
-from gateway.retraining.baseline import baselines
+from gateway.retraining.baseline import baselines, majority
 from gateway.retraining.candidate import Candidate, Champion, answers, like
 from gateway.retraining.dataset import Dataset
 from gateway.retraining.evaluate import finite, is_better, losses, metric, slices
@@ -124,6 +124,8 @@ def _further(
     """The checks beside the usual ones, those that apply."""
     recipe = bench.recipe
     found = [checks.size(candidate.manifest.size_bytes, criteria)]
+    if "majority" in criteria.beats:
+        found.append(_learned(bench, candidate, scale))
     if theirs is not None and candidate.manifest.lineage.trigger == FOLLOW_UP:
         found.append(checks.better(mine.losses, theirs.losses))
     reached = mine.metrics.get(recipe.metric)
@@ -135,6 +137,14 @@ def _further(
     if bench.golden is not None:
         found.append(_golden(bench, bench.golden, candidate, float(mine.losses.mean()), criteria, scale))
     return found
+
+
+def _learned(bench: Bench, candidate: Candidate, scale: float) -> dict[str, Any]:
+    recipe, dataset = bench.recipe, bench.dataset
+    places, said, _ = candidate.unseen()
+    truth = dataset.labels[places]
+    constant = majority(recipe, dataset.labels[candidate.fitted.rows], len(places))
+    return checks.learned(losses(recipe, said, truth, scale), losses(recipe, constant, truth, scale))
 
 
 def _golden(

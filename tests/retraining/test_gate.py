@@ -7,7 +7,7 @@ import pytest
 
 from gateway.documents.policy import Gate
 from gateway.registry.manifest import GateReport
-from gateway.retraining.gate import Parity, Scores, better, fairness, gate, golden, size
+from gateway.retraining.gate import Parity, Scores, better, fairness, gate, golden, learned, size
 
 GOOD = Parity(1.0, 1e-7)
 
@@ -98,3 +98,11 @@ def test_size_and_follow_up_are_checked() -> None:
     assert size(1_000_000, Gate())["passed"] is True
     assert better(scores(20).losses, scores(20).losses)["passed"] is False
     assert better(scores(19).losses, scores(20).losses)["passed"] is True
+
+
+def test_learned_asks_for_evidence() -> None:
+    """Six rows of 200 better than a constant answer is luck, sixty are not; better on every row is certain."""
+    assert learned(scores(80).losses, scores(86).losses)["passed"] is False
+    assert learned(scores(30).losses, scores(90).losses)["passed"] is True
+    assert learned(scores(0).losses, scores(200).losses)["passed"] is True
+    assert learned(scores(80).losses, scores(80).losses)["passed"] is False

@@ -12,7 +12,7 @@ ARGS    ?=
 UV      ?= uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format loadtest bench scenarios rollouts statistics conformance lock clean
+.PHONY: help setup demo test check format loadtest bench scenarios rollouts statistics retraining conformance lock clean
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' Makefile | expand -t 18
@@ -75,6 +75,9 @@ rollouts: setup  ## roll bad and good versions out on a real gateway, and roll b
 
 statistics: setup  ## try the rollout's rules on simulated traffic, beside others; ARGS="--quick --seed 7"
 	@exec $(RUN) -m tests.statistics.rollout_study $(ARGS)
+
+retraining: setup  ## try jobs that went wrong, nights of useless jobs, digests and kill -9; ARGS="kills --quick"
+	@exec $(RUN) -W ignore -m tests.statistics.retraining_study $(ARGS)
 
 # Stock clients and the ONNX backend suite's files live in an environment of their own; the gateway runs from .venv.
 .conformance/.packages: requirements/conformance.txt $(VENV)/.packages

@@ -29,6 +29,12 @@ def publish(
     reference: Annotated[
         Path | None, typer.Option(help="sample of rows (CSV with a header) for contract and monitor")
     ] = None,
+    mlflow: Annotated[
+        str | None, typer.Option(metavar="URI", help="take the ONNX model from MLflow: models:/fraud@champion")
+    ] = None,
+    mlflow_server: Annotated[
+        str | None, typer.Option("--mlflow-server", help="address of MLflow's tracking server [what MLflow is set to]")
+    ] = None,
     all_in: Annotated[
         Path | None, typer.Option("--all", help="publish FOLDER/<name>/[<number>/]model.onnx, each in one pass")
     ] = None,
@@ -43,11 +49,25 @@ def publish(
             raise usage("--all takes a folder and nothing else")
         _publish_all(all_in, url, token, data, as_json)
         return
-    if name is None or model is None:
-        raise usage("name the model and its file: gateway publish NAME model.onnx")
-    parts = read_parts(model, features, reference)
+    if name is None or (model is None) == (mlflow is None):
+        raise usage("name the model and its file: gateway publish NAME model.onnx, or NAME --mlflow models:/NAME@ALIAS")
+    if model is not None:
+        parts = read_parts(model, features, reference)
+    else:
+        parts = _parts_from_mlflow(str(mlflow), mlflow_server, features, reference)
     with publisher(url, token, data) as send:
         show_published([send(name, parts)], as_json)
+
+
+def _parts_from_mlflow(
+    uri: str, server: str | None, features: str | None, reference: Path | None
+) -> dict[str, tuple[str, bytes]]:
+    import tempfile
+
+    from gateway.retraining.tracking import fetch_model
+
+    with tempfile.TemporaryDirectory(prefix="gateway-mlflow-") as directory:
+        return read_parts(fetch_model(uri, server, Path(directory)), features, reference)
 
 
 def read_parts(model: Path, features: str | None = None, reference: Path | None = None) -> dict[str, tuple[str, bytes]]:

@@ -341,6 +341,13 @@ class JobGuards(_Part):
     memory_mb: Annotated[int, Field(ge=256)] = 4096
 
 
+class Mlflow(_Part):
+    """Where jobs are told to: the address of an MLflow tracking server, and the experiment there."""
+
+    uri: str
+    experiment: str = "gateway"
+
+
 class RetrainingPolicy(_Part):
     """How a model is trained again.
 
@@ -359,6 +366,7 @@ class RetrainingPolicy(_Part):
     refuse_data: tuple[DataCheck, ...] = ()
     gate: Gate = Gate()
     guards: JobGuards = JobGuards()
+    mlflow: Mlflow | None = None
 
     @model_validator(mode="after")
     def _follows_up_later_and_later(self) -> Self:

@@ -31,6 +31,7 @@ from gateway.retraining.archive import SPEC_FILE, forget, keep
 from gateway.retraining.book import JobBook
 from gateway.retraining.launch import TIMED_OUT, JobServer, Order
 from gateway.retraining.spec import PACKAGE_DIRECTORY, JobResult, JobSpec, read_result, write_whole
+from gateway.retraining.tracking import log_run
 from gateway.retraining.window import trained_until_ns
 from gateway.settings import Settings
 
@@ -80,6 +81,9 @@ class Delivery:
         ended = await self._book.change(job.id, "job.end", ended=self._clock.now(), **fields)
         metrics.jobs.labels(job.model, str(ended.state)).inc()
         metrics.job_seconds.labels(job.model).inc(max(0.0, ended.ended - ended.started))
+        if policy.mlflow is not None:
+            versions = {one.number: one for one in await self._registry.versions(champion.version.model)}
+            await asyncio.to_thread(log_run, policy.mlflow, ended, versions.get(ended.version))
         return ended
 
     async def _run(self, job: Job, champion: Manifest, policy: RetrainingPolicy, directory: Path) -> JobResult:

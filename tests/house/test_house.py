@@ -122,7 +122,7 @@ def pinned(name: str, python: str) -> dict[NormalizedName, str]:
     return chosen
 
 
-UNLOCKED = {"bayesian"}
+UNLOCKED = {"bayesian", "mlflow"}
 """Extras that are large and only used where a recipe asks for them: neither tested nor shipped, so not locked."""
 
 

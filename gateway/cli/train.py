@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,7 +82,7 @@ def _train_here(
     policy = RetrainingPolicy(gate=Gate(beats=())) if no_gate else RetrainingPolicy()
     with tempfile.TemporaryDirectory(prefix="gateway-train-") as directory:
         out = Path(directory)
-        result = first_job(recipe, csv, rows, out, policy, created=time.time())
+        result = first_job(recipe, csv, rows, out, policy, time.time(), None if as_json else _say_step)
         if result.state not in (JobState.PUBLISHED, JobState.HELD):
             raise NotAllowed(f"{model}: {result.state}: {result.detail}")
         parts = read_parts(out / PACKAGE_DIRECTORY)
@@ -98,6 +99,11 @@ def _without_gate(manifest: bytes) -> bytes:
     content = json.loads(manifest)
     content["gate"] = {**content.get("gate", {}), "passed": None, "checks": []}
     return json.dumps(content).encode()
+
+
+def _say_step(step: str, done: int, total: int) -> None:
+    """Beside the command's own output, which scripts read."""
+    sys.stderr.write(f"{step} ({done} of {total} done)\n" if total else f"{step}\n")
 
 
 def _reproduce(version: str, csv: Path | None, models: Path, data: Path, as_json: bool) -> None:

@@ -34,7 +34,7 @@ def test_version_that_was_trained_because_inputs_moved_is_only_shadowed(
         revision=ABSENT,
         rollout=None,
         rollout_revision=ABSENT,
-        freeze=Freeze(),
+        freeze=Freeze(frozen=False),
         manifests={1: Manifest(model="m", number=1), 2: manifest},
     )
     rollout = new_rollout(present, 2, "steps", "", "rollout", 5.0, by_hand=by_hand)

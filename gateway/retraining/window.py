@@ -89,7 +89,7 @@ def _places(manifest: Manifest | None, wanted: Sequence[str]) -> list[int] | Non
     return [there[name] for name in wanted] if wanted and all(name in there for name in wanted) else None
 
 
-def _texts(manifest: Manifest) -> frozenset[str]:
+def texts_of(manifest: Manifest) -> frozenset[str]:
     """The features that the version takes as texts."""
     inputs = {tensor.name for tensor in manifest.inputs if tensor.datatype == "BYTES"}
     return frozenset(feature.name for feature in manifest.features if feature.input in inputs)
@@ -112,7 +112,7 @@ def _write(
         features=features,
         alert=alert,
         change_ns=change_ns,
-        texts=_texts(champion),
+        texts=texts_of(champion),
     )
     asked = champion.lineage.parameters
     least, holdout = int(asked.get("least_rows", 0)), int(asked.get("asked_holdout_rows", 0))

@@ -67,6 +67,7 @@ def test_missing_recipe_file_is_told_by_name(tmp_path: Path) -> None:
         ({"spaces": {"two": {}}}, "spaces"),
         ({"spaces": {"one": {"depth": []}}}, "list of values"),
         ({"search": "luck"}, "search"),
+        ({"golden": "../golden.csv"}, "golden"),
         ({"fairness": ["z"]}, "fairness"),
         ({"classes": [], "metric": "mae", "calibrate": True}, "calibrate"),
     ],

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,52 @@ def test_bayesian_search_says_what_to_install(dataset: Dataset, quick: Recipe, m
     recipe = replace(quick, spaces={"tree": {"max_depth": [1, 4]}}, search="bayesian")
     with pytest.raises(InvalidConfig, match=r"gateway\[bayesian\]"):
         tune(recipe, "tree", dataset, np.arange(1000), 0, lambda *_: 1.0)
+
+
+class Study:
+    """Optuna's ask and tell, as far as it is used: proposes every place in turn."""
+
+    def __init__(self) -> None:
+        self.told: list[float | str] = []
+
+    def ask(self) -> Any:
+        """The next trial."""
+        return SimpleNamespace(suggest_int=lambda name, low, high: low + len(self.told) % (high - low + 1))
+
+    def tell(self, trial: Any, value: float | None = None, state: str = "") -> None:
+        """How it went."""
+        self.told.append(state or float(value or 0))
+
+
+@pytest.mark.parametrize(("metric", "direction"), [("accuracy", "maximize"), ("rmse", "minimize")])
+def test_bayesian_search_asks_optuna_and_tells_it_what_failed(
+    dataset: Dataset, quick: Recipe, monkeypatch: pytest.MonkeyPatch, metric: Any, direction: str
+) -> None:
+    """The proposals are places in the list, so any value may stand there."""
+    study, asked = Study(), dict[str, Any]()
+    module = ModuleType("optuna")
+    vars(module).update(
+        logging=SimpleNamespace(set_verbosity=lambda level: None, WARNING=30),
+        samplers=SimpleNamespace(TPESampler=lambda seed: seed),
+        trial=SimpleNamespace(TrialState=SimpleNamespace(FAIL="failed")),
+        create_study=lambda **known: asked.update(known) or study,
+    )
+    monkeypatch.setitem(sys.modules, "optuna", module)
+    classes = [] if metric == "rmse" else [0, 1]
+    recipe = replace(
+        quick, spaces={"tree": {"max_depth": [1, 5, None]}}, search="bayesian", trials=4, metric=metric, classes=classes
+    )
+
+    def measure(parameters: Mapping[str, Any], *_: Any) -> float:
+        if parameters["max_depth"] is None:
+            raise ValueError("too deep")
+        return float(parameters["max_depth"])
+
+    found = tune(recipe, "tree", dataset, np.arange(1000), 3, measure)
+    assert asked == {"direction": direction, "sampler": 3}
+    assert study.told == [1.0, 5.0, "failed", 1.0]
+    assert found.parameters == {"max_depth": 5 if direction == "maximize" else 1}
+    assert found.tried[2]["error"] == "too deep"
 
 
 def test_dynamic_window_grows_from_the_newest_rows(dataset: Dataset, quick: Recipe) -> None:

@@ -98,12 +98,17 @@ def test_bayesian_search_asks_optuna_and_tells_it_what_failed(
 ) -> None:
     """The proposals are places in the list, so any value may stand there."""
     study, asked = Study(), dict[str, Any]()
+
+    def create_study(**known: Any) -> Study:
+        asked.update(known)
+        return study
+
     module = ModuleType("optuna")
     vars(module).update(
         logging=SimpleNamespace(set_verbosity=lambda level: None, WARNING=30),
         samplers=SimpleNamespace(TPESampler=lambda seed: seed),
         trial=SimpleNamespace(TrialState=SimpleNamespace(FAIL="failed")),
-        create_study=lambda **known: asked.update(known) or study,
+        create_study=create_study,
     )
     monkeypatch.setitem(sys.modules, "optuna", module)
     classes = [] if metric == "rmse" else [0, 1]

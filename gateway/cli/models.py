@@ -10,6 +10,8 @@ import typer
 
 from gateway.cli.remote import AsJson, Data, Model, Reason, Token, Url, connected, facts, show, table, when
 
+NOTE_CHARACTERS = 120
+
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
@@ -81,7 +83,7 @@ def _notes(model: Mapping[str, Any]) -> list[str]:
     if model["note"]:
         notes.append(model["note"])
     if question := (model.get("retraining") or {}).get("asks_for_a_person"):
-        notes.append(f"asks for a person: {question}")
+        notes.append(f"asks for a person: {question[:NOTE_CHARACTERS]}")
     return notes
 
 

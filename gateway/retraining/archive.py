@@ -56,8 +56,9 @@ def keep(data: Path, model: str, job: str, directory: Path) -> Path:
 
 
 def forget(data: Path, model: str, job: str) -> None:
-    """The job published nothing."""
-    shutil.rmtree(data / FOLDER / model / job, ignore_errors=True)
+    """The job published nothing, or was cut off while its rows were taken."""
+    for name in (job, f"{job}.draft"):
+        shutil.rmtree(data / FOLDER / model / name, ignore_errors=True)
 
 
 def kept_spec(data: Path, manifest: Manifest, out: Path) -> JobSpec:

@@ -1,21 +1,24 @@
-"""After a start: jobs that nobody runs any more. What they left on the disk is gone before this is called."""
+"""After a start: jobs that nobody runs any more. Their directories are gone before this is called."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 from gateway.documents.job import JobState
 from gateway.journal.tee import Tee
 from gateway.names import ModelName
 from gateway.registry.manifest import Manifest
 from gateway.registry.registry import Registry
+from gateway.retraining.archive import forget
 from gateway.retraining.book import JobBook
 from gateway.retraining.tell import tell_job
 
 MOST_ATTEMPTS = 2
 
 
-async def recover(book: JobBook, registry: Registry, tee: Tee, now: float) -> None:
+async def recover(book: JobBook, registry: Registry, tee: Tee, now: float, data: Path) -> None:
     """Write down what published before the crash; queue the rest once more, and fail what was cut off twice."""
     for job in await book.open():
         if job.state is not JobState.RUNNING:
@@ -25,7 +28,9 @@ async def recover(book: JobBook, registry: Registry, tee: Tee, now: float) -> No
             state = JobState.HELD if published.gate.hold else JobState.PUBLISHED
             detail = published.gate.hold or "published"
             await book.change(job.id, "job.end", state=state, ended=now, version=published.number, detail=detail)
-        elif job.cancel:
+            continue
+        await asyncio.to_thread(forget, data, job.model, job.id)
+        if job.cancel:
             await book.change(job.id, "job.end", state=JobState.CANCELLED, ended=now)
         elif job.attempts < MOST_ATTEMPTS:
             await book.change(job.id, "job.queue", state=JobState.QUEUED)

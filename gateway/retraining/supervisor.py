@@ -123,7 +123,7 @@ class Supervisor:
         """One look at everything; seconds until the next one is wanted (0: at once)."""
         if not self._recovered:
             await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
-            await recover(self._book, self._registry, self._tee, self._clock.now())
+            await recover(self._book, self._registry, self._tee, self._clock.now(), self._directory.parent)
             self._recovered = True
         for model in await self._registry.models():
             if model not in self._memories:

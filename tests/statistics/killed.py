@@ -114,7 +114,8 @@ def kill_again_and_again(times: int, seed: int) -> Killed:
             _check_versions(place)
         _run(place, None)
         jobs = Counter(str(job.state) for job in asyncio.run(jobs_of(place)))
-        left = tuple(sorted(path.name for path in (place / "data" / "jobs").iterdir()))
+        data = place / "data"
+        left = tuple(sorted(path.name for path in [*(data / "jobs").iterdir(), *data.glob("datasets/*/*.draft")]))
         return Killed(kills, _check_versions(place), jobs, left)
 
 

@@ -33,6 +33,9 @@ def train(
     reproduce: Annotated[
         str | None, typer.Option(metavar="MODEL@N", help="make this version once more and compare; publishes nothing")
     ] = None,
+    export: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="with --reproduce: only write its rows, as Parquet")
+    ] = None,
     reason: Annotated[str, typer.Option("--reason", help="why; it is kept in the audit trail")] = "",
     url: Url = None,
     token: Token = None,
@@ -41,7 +44,11 @@ def train(
 ) -> None:
     """Train a version: from a CSV file in this command, or without one as a job of the running gateway."""
     if reproduce is not None:
-        _reproduce(reproduce, csv, models, data or DEFAULT_DATA, as_json)
+        manifest = _known(reproduce, data or DEFAULT_DATA)
+        if export is not None:
+            _export(manifest, data or DEFAULT_DATA, export, as_json)
+        else:
+            _reproduce(manifest, csv, models, data or DEFAULT_DATA, as_json)
         return
     if model is None:
         raise usage("name the model to train")
@@ -106,10 +113,9 @@ def _say_step(step: str, done: int, total: int) -> None:
     sys.stderr.write(f"{step} ({done} of {total} done)\n" if total else f"{step}\n")
 
 
-def _reproduce(version: str, csv: Path | None, models: Path, data: Path, as_json: bool) -> None:
-    """Make a version again from the rows that were kept, or from its file, and say whether it is the same one."""
+def _known(version: str, data: Path) -> Manifest:
+    """The manifest of a version in the data directory."""
     import asyncio
-    import tempfile
 
     from gateway.names import VersionId
 
@@ -119,12 +125,31 @@ def _reproduce(version: str, csv: Path | None, models: Path, data: Path, as_json
         raise usage(f"--reproduce: {error}") from None
     with opened(data, make=False) as stores:
         manifests = {one.number: one for one in asyncio.run(stores.registry.versions(known.model))}
-    manifest = manifests.get(known.number)
-    if manifest is None:
+    if known.number not in manifests:
         raise usage(f"there is no version {version} in {data}")
+    return manifests[known.number]
+
+
+def _export(manifest: Manifest, data: Path, file: Path, as_json: bool) -> None:
+    """Write the rows that a version was made from."""
+    from gateway.retraining.archive import kept_spec
+    from gateway.retraining.dataset import read_dataset
+    from gateway.retraining.parquet import write_parquet
+
+    dataset = read_dataset(Path(kept_spec(data, manifest, file).dataset))
+    write_parquet(dataset, file)
+    content = {"version": str(manifest.version), "rows": dataset.rows, "digest": dataset.description.digest}
+    show(content | {"file": str(file)}, as_json, f"{file}: {dataset.rows} rows of {manifest.version}")
+
+
+def _reproduce(manifest: Manifest, csv: Path | None, models: Path, data: Path, as_json: bool) -> None:
+    """Make a version again from the rows that were kept, or from its file, and say whether it is the same one."""
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="gateway-train-") as directory:
         result = _made_again(manifest, csv, models, data, Path(directory))
     is_same = result.model_digest == manifest.digest
+    version = str(manifest.version)
     content = {"version": version, "same": is_same, "digest": result.model_digest, "expected": manifest.digest}
     differences = [] if is_same else _differences(manifest, result)
     said = (

@@ -212,5 +212,7 @@ def test_train_with_texts_is_published_and_made_again(command: Command, tmp_path
     other = command("train", "--reproduce", "colours@1", *file, "--json")
     assert (other.code, other.json["same"]) == (1, False)
     assert "the rows are others" in other.json["differences"][0]
+    out = ("--export", str(tmp_path / "rows.parquet"))
+    assert command("train", "--reproduce", "colours@1", "--data", str(tmp_path / "data"), *out).code == 1
     unkept = command("train", "--reproduce", "colours@1", "--data", str(tmp_path / "data"))
     assert (unkept.code, "--csv FILE" in unkept.err) == (1, True)

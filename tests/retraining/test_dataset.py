@@ -14,6 +14,7 @@ from gateway.errors import InvalidConfig
 from gateway.journal.join import LabelledRow
 from gateway.registry.manifest import Feature, Manifest, Tensor
 from gateway.retraining.dataset import ROWS_FILE, head, read_csv, read_dataset, write_dataset
+from gateway.retraining.parquet import write_parquet
 from gateway.retraining.recipe import Recipe, load_recipe
 from gateway.retraining.window import texts_of
 
@@ -130,3 +131,20 @@ def test_rows_of_a_version_that_takes_texts_keep_them(tmp_path: Path, labelled: 
         features=(Feature(name="a", input="features"), Feature(name="land", kind="categorical", input="texts")),
     )
     assert texts_of(manifest) == {"land"}
+
+
+def test_rows_are_written_as_parquet_for_other_tools(tmp_path: Path, labelled: Rows) -> None:
+    """Numbers, texts, what is missing, labels and times, with the digest that the version names."""
+    import pyarrow.parquet
+
+    rows = [replace(row, inputs=[row.inputs[0], ("de", None)[row.ordinal % 2]]) for row in labelled(10)]
+    rows[0] = replace(rows[0], inputs=[None, "fr"])
+    written = write_dataset(tmp_path, rows, model="quick", features=["a", "land"], texts={"land"})
+    write_parquet(read_dataset(tmp_path), tmp_path / "rows.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "rows.parquet")
+    assert table.column_names == ["a", "land", "label", "predicted_at", "labelled_at"]
+    assert table["a"].null_count == 1
+    assert table["land"].to_pylist()[:3] == ["fr", "de", None]
+    assert table["label"].to_pylist() == [row.label for row in rows]
+    assert table.schema.metadata[b"gateway.digest"].decode() == written.digest
+    assert table["labelled_at"].cast("int64").to_pylist() == [row.labelled_ns for row in rows]

@@ -13,9 +13,19 @@ from gateway.names import Role
 READ_ENTRIES = 1000
 
 
+ERROR_KINDS = frozenset({"concept_drift", "performance"})
+"""What says that a version is wrong more often than it was when it was made."""
+
+
 def concerns(alert: Alert, rollout: Rollout) -> bool:
-    """True when the alert names the version on trial as a challenger, decides something, and is of a guarded kind."""
+    """True when the alert names the version on trial as a challenger, decides something, and is of a guarded kind.
+
+    Right after its promotion an error alert on it as champion counts too, unless it answers an alert itself: then the
+    version before was failing as well, and there is nothing to return to.
+    """
     is_about = (alert.model, alert.version) == (rollout.model, rollout.version)
+    if is_about and alert.role is Role.CHAMPION:
+        return not alert.advisory and alert.kind in ERROR_KINDS and not rollout.answers
     is_challenger = alert.role in {Role.CANARY, Role.SHADOW}
     return is_about and is_challenger and not alert.advisory and alert.kind in rollout.guards.alerts
 

@@ -56,6 +56,17 @@ async def retraining_policy(config: ConfigStore, model: ModelName) -> Policy:
     return await find(config, policy_name(model), read_policy) or Policy(model=model)
 
 
+def not_possible(champion: Manifest | None, policy: RetrainingPolicy) -> str:
+    """Why no job can run at all; "" when one can."""
+    if champion is None:
+        return "no version answers yet: publish a first one, for example with `gateway train`"
+    if not champion.features:
+        return f"{champion.version} names no features, so its rows can not be read by name"
+    if policy.recipe is None:
+        return "the policy names no recipe"
+    return ""
+
+
 async def read_present(
     config: ConfigStore,
     registry: Registry,

@@ -17,6 +17,7 @@ from typing import Any
 from msgspec import to_builtins
 from msgspec.structs import replace
 
+from gateway import metrics
 from gateway.clock import Clock
 from gateway.documents.job import Job, JobState
 from gateway.documents.policy import RetrainingPolicy
@@ -28,12 +29,11 @@ from gateway.journal.journal import START, ControlJournal, Offset
 from gateway.journal.record import Alert
 from gateway.journal.tee import Tee
 from gateway.names import ModelName
-from gateway.registry.manifest import Manifest
 from gateway.registry.registry import Registry
 from gateway.retraining.aftermath import after_change, after_end, after_start
 from gateway.retraining.book import JobBook, job_id
 from gateway.retraining.delivery import Delivery
-from gateway.retraining.facts import champion_of, read_present, retraining_policy
+from gateway.retraining.facts import champion_of, not_possible, read_present, retraining_policy
 from gateway.retraining.launch import JobServer
 from gateway.retraining.memory import NOTHING_PENDING, Memory, newest_cause
 from gateway.retraining.recovery import recover
@@ -169,7 +169,8 @@ class Supervisor:
         try:
             await memory.save(self._config, **fields)
         except RevisionConflict:
-            self._memories[memory.model] = await Memory.load(self._config, memory.model)
+            memory = self._memories[memory.model] = await Memory.load(self._config, memory.model)
+        metrics.questions.labels(memory.model).set(bool(memory.state.asks_for_a_person))
 
     # Starting.
 
@@ -255,7 +256,7 @@ class Supervisor:
         await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
         manifests = {one.number: one for one in await self._registry.versions(memory.model)}
         champion = manifests.get(await champion_of(self._config, memory.model))
-        problem = _not_possible(champion, policy)
+        problem = not_possible(champion, policy)
         if problem or champion is None:
             await self._can_not(memory, job, queued, problem)
             return False
@@ -348,14 +349,3 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         self._wake.clear()
-
-
-def _not_possible(champion: Manifest | None, policy: RetrainingPolicy) -> str:
-    """Why no job can run at all; "" when one can."""
-    if champion is None:
-        return "no version answers yet: publish a first one, for example with `gateway train`"
-    if not champion.features:
-        return f"{champion.version} names no features, so its rows can not be read by name"
-    if policy.recipe is None:
-        return "the policy names no recipe"
-    return ""

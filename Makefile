@@ -12,7 +12,7 @@ ARGS    ?=
 UV      ?= uv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format loadtest bench scenarios rollouts monitor statistics conformance lock clean
+.PHONY: help setup demo test check format loadtest bench scenarios rollouts monitor statistics retraining conformance lock clean
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' Makefile | expand -t 18
@@ -80,6 +80,9 @@ statistics: setup  ## try the rollout's rules and the monitor's detectors on mad
 	@missed=0; for study in rollout_study monitor_study; do \
 	    $(RUN) -m tests.statistics.$$study $(ARGS) || missed=1; \
 	done; exit $$missed
+
+retraining: setup  ## try jobs that went wrong, nights of useless jobs, digests and kill -9; ARGS="kills --quick"
+	@exec $(RUN) -W ignore -m tests.statistics.retraining_study $(ARGS)
 
 # Stock clients and the ONNX backend suite's files live in an environment of their own; the gateway runs from .venv.
 .conformance/.packages: requirements/conformance.txt $(VENV)/.packages

@@ -73,6 +73,9 @@ CHALLENGER_GAUGES = (
     challenger_distance,
     challenger_latency,
 )
+questions = Gauge(
+    "gateway_retraining_questions", "1 while retraining asks for a person", ("model",), multiprocess_mode="mostrecent"
+)
 revision = Gauge("gateway_route_revision", "Route revision in force", ("model",), multiprocess_mode="max")
 loads = Counter("gateway_version_loads_total", "Versions loaded", ("model", "outcome"))
 loaded = Gauge("gateway_versions_loaded", "Versions loaded now", multiprocess_mode="livesum")

@@ -48,5 +48,10 @@ recipe = Recipe(
         "purpose": "Tells half-hours with a price above the last day's average from those below.",
         "data": "Electricity (Elec2): 45,312 half-hours of 1996 to 1998, see models/data/README.md",
         "limits": "Ages within weeks of the stream. Not for trading: the label looks at the price itself.",
+        "objective": "Tell the half-hours that are dearer than the average of the last day as they come.",
+        "business_metric": "accuracy: each half-hour told wrongly shifts load into a dear one",
+        "constraints": ["one row in under a millisecond", "labels come a day late", "public data only"],
+        "risks": ["prices may be moved on purpose: watch for poisoned labels", "a market reform ends every pattern"],
+        "exit_criteria": "a week below the last known label's accuracy: answer with the last label instead",
     },
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,8 @@ from gateway.cli.remote import (
     when,
 )
 
+FOLLOW_SECONDS = 0.3
+
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
@@ -34,6 +37,7 @@ def add_to(app: typer.Typer) -> None:
 def jobs(
     job: Annotated[str | None, typer.Argument(help="one job with its report", show_default=False)] = None,
     cancel: Annotated[bool, typer.Option("--cancel", help="ask the job to end")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="show what the job does until it has ended")] = False,
     model: Annotated[str | None, typer.Option(help="only this model's")] = None,
     limit: Annotated[int, typer.Option(help="so many", min=1)] = 20,
     reason: Reason = "",
@@ -42,15 +46,17 @@ def jobs(
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Retraining jobs, newest first; show or cancel one."""
+    """Retraining jobs, newest first; show, follow or cancel one."""
     from gateway.client import Call
 
-    if cancel and job is None:
-        raise usage("name the job to cancel")
+    if (cancel or follow) and job is None:
+        raise usage(f"name the job to {'cancel' if cancel else 'follow'}")
     with connected(url, token, data) as client:
         if job is not None:
             path = f"/admin/jobs/{job}"
             content = client.send(Call("DELETE", path, params={"reason": reason})) if cancel else client.get(path)
+            if follow:
+                content = _follow(lambda: client.get(path), as_json)
             keys = ("id", "model", "trigger", "reason", "state", "detail", "rows", "version", "actor", "report")
             show(content, as_json, facts(content, keys))
             return
@@ -61,7 +67,7 @@ def jobs(
             one["id"],
             one["model"],
             one["trigger"],
-            one["state"],
+            one["state"] if one["state"] != "running" else f"running: {progress_line(one)}",
             one["rows"],
             one["version"] or "",
             when(one["created"]),
@@ -71,6 +77,33 @@ def jobs(
         for one in content["jobs"]
     ]
     show(content, as_json, table("", heads, rows) if rows else "no jobs so far")
+
+
+def progress_line(job: Mapping[str, Any]) -> str:
+    """What a job is doing, in a few words. Pure."""
+    progress = job.get("progress") or {}
+    if job["state"] != "running" or not progress:
+        return str(job["state"])
+    total = progress.get("total", 0)
+    return f"{progress['step']} ({progress['done']} of {total} done)" if total else str(progress["step"])
+
+
+def _follow(read: Callable[[], Any], as_json: bool) -> Any:
+    """Print each new line until the job has ended; the job as it ended."""
+    import time
+
+    from gateway.documents.job import JOB_ENDED
+
+    shown = ""
+    while True:
+        job = read()
+        line = progress_line(job)
+        if line != shown and not as_json:
+            print(line, flush=True)
+        shown = line
+        if job["state"] in JOB_ENDED:
+            return job
+        time.sleep(FOLLOW_SECONDS)
 
 
 def feedback(

@@ -11,6 +11,8 @@ import typer
 from gateway.cli import live
 from gateway.cli.remote import AsJson, Data, Model, Reason, Token, Url, connected, facts, show, table, when
 
+NOTE_CHARACTERS = 120
+
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
@@ -88,6 +90,8 @@ def _notes(model: Mapping[str, Any]) -> list[str]:
         notes.append(model["policy"]["error"])
     if model["note"]:
         notes.append(model["note"])
+    if question := (model.get("retraining") or {}).get("asks_for_a_person"):
+        notes.append(f"asks for a person: {question[:NOTE_CHARACTERS]}")
     return notes
 
 
@@ -129,7 +133,10 @@ def _figures(model: Mapping[str, Any]) -> list[tuple[list[str], list[list[str]]]
 
 def _source(version: Mapping[str, Any]) -> str:
     gate = {True: "gate passed", False: "gate failed", None: ""}[version["gate"]]
-    return ", ".join(filter(None, [version["trigger"] or version["source"], gate]))
+    if version.get("hold") and not version["condition"].get("released"):
+        gate = "held for a person"
+    data = "" if version.get("data_known", True) else "data unknown"
+    return ", ".join(filter(None, [version["trigger"] or version["source"], gate, data]))
 
 
 def versions(
@@ -178,13 +185,15 @@ def versions(
 def _version_row(model: str, version: Mapping[str, Any]) -> list[object]:
     condition = version.get("condition") or {}
     said = [word for word in ("quarantined", "rolled_back", "suspect") if condition.get(word)]
+    hold = "" if condition.get("released") else version["gate"].get("hold", "")
+    source = version["lineage"]["trigger"] or version["lineage"]["source"]
     return [
         f"{model}@{version['number']}",
         version["digest"][:12],
-        version["lineage"]["trigger"] or version["lineage"]["source"],
+        source if version["lineage"]["data_digest"] else f"{source}, data unknown",
         version["lineage"]["parent"] or "",
         {True: "passed", False: "failed", None: ""}[version["gate"]["passed"]],
-        f"{', '.join(said)}: {condition.get('reason', '')}" if said else "",
+        f"{', '.join(said)}: {condition.get('reason', '')}" if said else f"held: {hold}" if hold else "",
         when(version["created"]),
     ]
 

@@ -1,4 +1,4 @@
-"""`gateway publish` and `gateway train`: new versions, to a running gateway or into its data directory."""
+"""`gateway publish`: a new version, to a running gateway or into its data directory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ Publish = Callable[[str, Mapping[str, tuple[str, bytes]]], dict[str, Any]]
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command()(publish)
-    app.command()(train)
 
 
 def publish(
@@ -29,6 +28,12 @@ def publish(
     features: Annotated[str | None, typer.Option(help="column names in order, with commas")] = None,
     reference: Annotated[
         Path | None, typer.Option(help="sample of rows (CSV with a header) for contract and monitor")
+    ] = None,
+    mlflow: Annotated[
+        str | None, typer.Option(metavar="URI", help="take the ONNX model from MLflow: models:/fraud@champion")
+    ] = None,
+    mlflow_server: Annotated[
+        str | None, typer.Option("--mlflow-server", help="address of MLflow's tracking server [what MLflow is set to]")
     ] = None,
     all_in: Annotated[
         Path | None, typer.Option("--all", help="publish FOLDER/<name>/[<number>/]model.onnx, each in one pass")
@@ -44,11 +49,25 @@ def publish(
             raise usage("--all takes a folder and nothing else")
         _publish_all(all_in, url, token, data, as_json)
         return
-    if name is None or model is None:
-        raise usage("name the model and its file: gateway publish NAME model.onnx")
-    parts = read_parts(model, features, reference)
+    if name is None or (model is None) == (mlflow is None):
+        raise usage("name the model and its file: gateway publish NAME model.onnx, or NAME --mlflow models:/NAME@ALIAS")
+    if model is not None:
+        parts = read_parts(model, features, reference)
+    else:
+        parts = _parts_from_mlflow(str(mlflow), mlflow_server, features, reference)
     with publisher(url, token, data) as send:
-        _show_published([send(name, parts)], as_json)
+        show_published([send(name, parts)], as_json)
+
+
+def _parts_from_mlflow(
+    uri: str, server: str | None, features: str | None, reference: Path | None
+) -> dict[str, tuple[str, bytes]]:
+    import tempfile
+
+    from gateway.retraining.tracking import fetch_model
+
+    with tempfile.TemporaryDirectory(prefix="gateway-mlflow-") as directory:
+        return read_parts(fetch_model(uri, server, Path(directory)), features, reference)
 
 
 def read_parts(model: Path, features: str | None = None, reference: Path | None = None) -> dict[str, tuple[str, bytes]]:
@@ -136,7 +155,7 @@ def _publish_all(folder: Path, url: str | None, token: str | None, data: Path | 
                 done.append(send(name, read_parts(directory)))
             except (Refused, GatewayError) as error:
                 failed.append({"path": str(directory), "error": str(error)})
-    _show_published(done, as_json, failed)
+    show_published(done, as_json, failed)
     if failed:
         raise typer.Exit(1)
 
@@ -150,77 +169,8 @@ def models_in(folder: Path) -> Iterator[tuple[str, Path]]:
         yield directory.parent.name, directory
 
 
-def _show_published(done: Sequence[dict[str, Any]], as_json: bool, failed: Sequence[dict[str, str]] = ()) -> None:
+def show_published(done: Sequence[dict[str, Any]], as_json: bool, failed: Sequence[dict[str, str]] = ()) -> None:
     lines = [f"{one['version']}\n{'' if one['new'] else 'published before; '}{one['next']}" for one in done]
     lines += [f"refused {one['path']}: {one['error']}" for one in failed]
     content: Any = {"published": list(done), "failed": list(failed)} if len(done) != 1 or failed else done[0]
     show(content, as_json, *lines)
-
-
-def train(
-    model: Annotated[str, typer.Argument(help="name of the model, as its recipe says", show_default=False)],
-    csv: Annotated[Path | None, typer.Option(help="train here on the rows of this file, and publish")] = None,
-    rows: Annotated[int | None, typer.Option(help="only its first rows", min=1)] = None,
-    models: Annotated[Path, typer.Option(envvar="GATEWAY_MODELS", help="folder of recipes")] = Path("models"),
-    no_gate: Annotated[bool, typer.Option("--no-gate", help="publish even when the gate says no")] = False,
-    reason: Annotated[str, typer.Option("--reason", help="why; it is kept in the audit trail")] = "",
-    url: Url = None,
-    token: Token = None,
-    data: Data = None,
-    as_json: AsJson = False,
-) -> None:
-    """Train a version: from a CSV file in this command, or without one as a job of the running gateway."""
-    if csv is None:
-        from gateway.client import act_call
-
-        with connected(url, token, data) as client:
-            job = client.send(act_call(model, "retrain", reason))
-        show(job, as_json, f"job {job['id']} is {job['state']}; follow it with: gateway jobs {job['id']}")
-        return
-    recipe = models / f"{model}.py"
-    for path in (recipe, csv):
-        if not path.is_file():
-            raise usage(f"there is no file {path}")
-    _train_here(model, recipe, csv, rows, no_gate, url, token, data, as_json)
-
-
-def _train_here(
-    model: str,
-    recipe: Path,
-    csv: Path,
-    rows: int | None,
-    no_gate: bool,
-    url: str | None,
-    token: str | None,
-    data: Path | None,
-    as_json: bool,
-) -> None:
-    import tempfile
-    import time
-
-    from gateway.documents.job import JobState
-    from gateway.documents.policy import Gate, RetrainingPolicy
-    from gateway.errors import NotAllowed
-    from gateway.retraining.job import first_job
-    from gateway.retraining.spec import PACKAGE_DIRECTORY
-
-    policy = RetrainingPolicy(gate=Gate(beats=())) if no_gate else RetrainingPolicy()
-    with tempfile.TemporaryDirectory(prefix="gateway-train-") as directory:
-        out = Path(directory)
-        result = first_job(recipe, csv, rows, out, policy, created=time.time())
-        if result.state is not JobState.PUBLISHED:
-            raise NotAllowed(f"{model}: {result.state}: {result.detail}")
-        parts = read_parts(out / PACKAGE_DIRECTORY)
-        if no_gate:
-            parts["manifest"] = ("manifest.json", _without_gate(parts["manifest"][1]))
-        with publisher(url, token, data) as send:
-            _show_published([send(model, parts)], as_json)
-
-
-def _without_gate(manifest: bytes) -> bytes:
-    """The manifest of a version that met no gate."""
-    import json
-
-    content = json.loads(manifest)
-    content["gate"] = {**content.get("gate", {}), "passed": None, "checks": []}
-    return json.dumps(content).encode()

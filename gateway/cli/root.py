@@ -22,6 +22,7 @@ from gateway.cli import (
     score,
     serve,
     token,
+    train,
 )
 
 OK, FAILED, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -54,7 +55,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for module in (
-    serve, publish, models, route, rollout, experiment, alerts, jobs, audit, journal, score, replay, token, apply
+    serve, publish, train, models, route, rollout, experiment, alerts, jobs, audit, journal, score, replay, token, apply
 ):  # fmt: skip
     module.add_to(app)
 

@@ -14,16 +14,21 @@ class JobState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
     PUBLISHED = "published"
+    HELD = "held"  # the version is in the registry and waits for a person to release it; `detail` says why
     REJECTED = "rejected"  # the gate said no
     FAILED = "failed"  # the job could not do its work; `detail` says why (too_few_new_labels among them)
     CANCELLED = "cancelled"
 
 
-JOB_ENDED = frozenset({JobState.PUBLISHED, JobState.REJECTED, JobState.FAILED, JobState.CANCELLED})
+JOB_ENDED = frozenset({JobState.PUBLISHED, JobState.HELD, JobState.REJECTED, JobState.FAILED, JobState.CANCELLED})
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """One retraining job. trigger: error_drift | data_drift | performance | schedule | labels | on_demand."""
+    """One retraining job. trigger: error_drift | data_drift | performance | follow_up | schedule | labels | on_demand.
+
+    champion: the version that answered when the job was first started. progress: what the job is doing, see
+    `gateway.retraining.spec.Progress`; empty before it starts.
+    """
 
     id: str
     model: str
@@ -42,6 +47,8 @@ class Job(Struct, frozen=True, kw_only=True):
     report: dict[str, Any] = {}
     attempts: int = 0
     cancel: bool = False
+    champion: int = 0
+    progress: dict[str, Any] = {}
 
 
 class Retraining(Struct, frozen=True, kw_only=True):
@@ -64,3 +71,11 @@ class Retraining(Struct, frozen=True, kw_only=True):
     asked: bool = False  # a person was asked after too many rejections
     pending_trigger: str = "error_drift"  # what the pending alert sets off: error_drift | data_drift
     pending_version: int = 0  # the version that the pending alert is about
+    follow_up_alert: str = ""  # the alert whose follow-up jobs are to come; "": none are
+    follow_up_labels: int = 0  # labelled rows when that alert's own job started
+    follow_up_since_ns: int = 0  # the alert's estimated time of change
+    follow_ups: int = 0  # how many of them were started
+    champion: int = 0  # the version that answered at the last look
+    champion_labels: int = 0  # labelled rows when it was first seen to answer
+    low_version: int = 0  # the version whose low performance has set a job off; 0: none, or it has recovered
+    asks_for_a_person: str = ""  # what a person is asked to look at; "": nothing

@@ -58,7 +58,8 @@ class Condition(Struct, frozen=True, kw_only=True):
 
     suspect: it has crashed its process once, or was running in a serving process that died; it runs in a process of its
     own, whatever its role. proven: it has been champion, so it runs inside the serving processes. champion_until: when
-    another version took its place as champion last; 0: it never was, or is.
+    another version took its place as champion last; 0: it never was, or is. released: a person let a version go on
+    whose gate held it (`GateReport.hold`).
     """
 
     quarantined: bool = False
@@ -68,6 +69,7 @@ class Condition(Struct, frozen=True, kw_only=True):
     reason: str = ""
     since: float = 0.0
     champion_until: float = 0.0
+    released: bool = False
 
 
 def after_crash(condition: Condition, detail: str, now: float) -> Condition:

@@ -307,6 +307,11 @@ class Triggers(_Part):
     labels: Annotated[int, Field(ge=1)] | None = None
 
 
+DataCheck = Literal[
+    "few_rows", "missing", "out_of_range", "unseen_category", "constant", "duplicates", "imbalance", "leakage"
+]
+
+
 class Window(_Part):
     """Which labelled rows to train on: exactly one of rows, days, sample."""
 
@@ -317,18 +322,25 @@ class Window(_Part):
     @model_validator(mode="after")
     def _is_one_window(self) -> Self:
         if sum(value is not None for value in (self.rows, self.days, self.sample)) != 1:
-            raise ValueError("a window is exactly one of since_change, rows, days, sample")
+            raise ValueError("a window is since_change, dynamic, or exactly one of rows, days, sample")
         return self
 
 
 class Gate(_Part):
-    """What a candidate must meet before it is published."""
+    """What a candidate must meet before it is published.
+
+    golden_fall: how far its mean loss on the golden rows may lie above the champion's; beyond, a person decides.
+    fairness_gap: how far the mean losses of two groups of the recipe's `fairness` may lie apart; None: only shown.
+    """
 
     not_worse_than_champion: Annotated[float, Field(ge=0, lt=1)] = 0.01
-    beats: tuple[Literal["majority", "simple", "last_label"], ...] = ("majority",)
+    beats: tuple[Literal["majority", "random", "simple", "last_label", "human"], ...] = ("majority",)
     parity: Annotated[float, Field(gt=0)] = 1e-5
     latency_ratio: Annotated[float, Field(gt=0)] = 3.0
+    size_mb: Annotated[float, Field(gt=0)] = 256.0
     slices_not_worse: Annotated[float, Field(gt=0)] = 0.05
+    fairness_gap: Annotated[float, Field(gt=0, lt=1)] | None = None
+    golden_fall: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
 
 class JobGuards(_Part):
@@ -337,22 +349,43 @@ class JobGuards(_Part):
     cooldown_labels: Annotated[int, Field(ge=0)] = 250
     jobs_a_day: Annotated[int, Field(ge=1)] = 200
     back_off_after_rejections: Annotated[int, Field(ge=1)] = 2
+    settle_labels: Annotated[int, Field(ge=0)] = 250
     seconds: Annotated[float, Field(gt=0)] = 600.0
     memory_mb: Annotated[int, Field(ge=256)] = 4096
 
 
+class Mlflow(_Part):
+    """Where jobs are told to: the address of an MLflow tracking server, and the experiment there."""
+
+    uri: str
+    experiment: str = "gateway"
+
+
 class RetrainingPolicy(_Part):
-    """How a model is trained again."""
+    """How a model is trained again.
+
+    follow_ups: labels after the job of an error alert at which it is trained once more, ascending. refuse_data: what
+    the rows must not show, else the job fails; the rest is only written down.
+    """
 
     recipe: str | None = None
     triggers: Triggers = Triggers()
-    windows: tuple[Literal["since_change"] | Window, ...] = (
+    follow_ups: tuple[Annotated[int, Field(ge=1)], ...] = (500, 1500, 3500, 7500)
+    windows: tuple[Literal["since_change", "dynamic"] | Window, ...] = (
         "since_change",
         Window(rows=1000),
         Window(rows=4000),
     )
+    refuse_data: tuple[DataCheck, ...] = ()
     gate: Gate = Gate()
     guards: JobGuards = JobGuards()
+    mlflow: Mlflow | None = None
+
+    @model_validator(mode="after")
+    def _follows_up_later_and_later(self) -> Self:
+        if list(self.follow_ups) != sorted(set(self.follow_ups)):
+            raise ValueError("follow_ups: numbers of labels, each larger than the one before")
+        return self
 
 
 class JournalPolicy(_Part):

@@ -108,7 +108,7 @@ class Decision(Struct, frozen=True, array_like=True, tag="decision"):
     actor: rollout | retraining.
     action: rollout: start shadow canary approve promote roll_back hold pause restore finish end stop, and of a dry run
         would_shadow would_canary would_approve would_promote would_roll_back would_hold;
-        retraining: start refuse publish reject.
+        retraining: start refuse publish reject hold ask.
     """
 
     id: str

@@ -60,7 +60,11 @@ class PredictionSpec(Struct, frozen=True, kw_only=True):
 
 
 class Lineage(Struct, frozen=True, kw_only=True):
-    """Where the version comes from. Empty `data_digest`: data unknown; such a version never starts a rollout itself."""
+    """Where the version comes from. Empty `data_digest`: data unknown; such a version never starts a rollout itself.
+
+    code_digest: of the recipe's text; parameters_digest: of policy, windows and everything else that was set;
+    environment_digest: of `environment`, the versions of Python and the libraries that made the model.
+    """
 
     source: str = "file"  # file | job
     trigger: str = ""
@@ -73,6 +77,9 @@ class Lineage(Struct, frozen=True, kw_only=True):
     seed: int = 0
     rows: int = 0
     created: float = 0.0
+    parameters_digest: str = ""
+    environment_digest: str = ""
+    environment: dict[str, str] = {}
 
 
 class GateReport(Struct, frozen=True, kw_only=True):
@@ -81,6 +88,8 @@ class GateReport(Struct, frozen=True, kw_only=True):
     error_rate: on error_rows rows that the answering fit had not seen (holdout and, fitted without it, validation
     part): the baseline of the error detector (mean clipped loss for regression). 150 holdout rows alone were too noisy:
     a version with an unlucky holdout was never called drifting again.
+    hold: why a person has to release the version before it may start a rollout by itself; "": nobody has to.
+    intervals: metric -> low and high end of its 95 % interval, of those in `metrics` that have one.
     """
 
     passed: bool | None = None
@@ -90,6 +99,8 @@ class GateReport(Struct, frozen=True, kw_only=True):
     champion: dict[str, float] = {}
     error_rate: float | None = None
     error_rows: int = 0
+    hold: str = ""
+    intervals: dict[str, tuple[float, float]] = {}
 
 
 class Manifest(Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""What any candidate has to beat: the most frequent label, the last known label, a simple model.
+"""What any candidate has to beat: dice, the most frequent label, the last known label, a simple model.
 
 Baselines are fitted on the same rows as the candidate and judged on the same holdout. scikit-learn is loaded inside
 the one function that needs it.
@@ -14,12 +14,19 @@ from numpy.typing import NDArray
 
 from gateway.retraining.dataset import Dataset, IntArray
 from gateway.retraining.evaluate import last_known
+from gateway.retraining.front import places
 from gateway.retraining.recipe import Recipe
 
 
-def baselines(recipe: Recipe, dataset: Dataset, train: IntArray, holdout: IntArray) -> dict[str, NDArray[Any]]:
-    """Predictions for the holdout by name: majority, last_label, simple (left out where it can not be fitted)."""
+def baselines(
+    recipe: Recipe, dataset: Dataset, train: IntArray, holdout: IntArray, seed: int = 0
+) -> dict[str, NDArray[Any]]:
+    """Predictions for the holdout by name: random, majority, last_label, simple (left out where it can not be fitted).
+
+    random: labels drawn from the training rows, so in their shares.
+    """
     answers = {
+        "random": np.random.default_rng(seed).choice(dataset.labels[train], len(holdout)),
         "majority": majority(recipe, dataset.labels[train], len(holdout)),
         "last_label": last_known(dataset, holdout),
     }
@@ -37,14 +44,24 @@ def majority(recipe: Recipe, labels: NDArray[Any], count: int) -> NDArray[Any]:
 
 
 def simple(recipe: Recipe, dataset: Dataset, train: IntArray, holdout: IntArray) -> NDArray[Any]:
-    """A logistic (ridge for values) regression on standardised features, missing values replaced by the median."""
+    """A logistic (ridge for values) regression on standardised features, missing values replaced by the median.
+
+    Texts become one column for each category.
+    """
+    from sklearn.compose import make_column_transformer
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     last = LogisticRegression(max_iter=200) if recipe.is_class else Ridge()
-    pipeline = make_pipeline(SimpleImputer(strategy="median"), StandardScaler(), last)
+    numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+    texts = places(recipe)[1]
+    if texts:
+        encoder = OneHotEncoder(handle_unknown="ignore", max_categories=50)
+        pipeline = make_pipeline(make_column_transformer((encoder, texts), remainder=numbers), last)
+    else:
+        pipeline = make_pipeline(numbers, last)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # not converged is still a baseline
         pipeline.fit(dataset.features[train], dataset.labels[train])

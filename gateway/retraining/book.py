@@ -6,6 +6,7 @@ Remembers only which jobs have ended, so that looking for open ones stays cheap.
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from typing import Any
 
 from msgspec import json
@@ -75,6 +76,15 @@ class JobBook:
             except RevisionConflict:
                 continue
             return after
+
+    async def show(self, job: str, progress: dict[str, Any]) -> None:
+        """Write what a job is doing, without an audit entry; left out when somebody else writes just now."""
+        document = await self._config.get(job_name(job))
+        before = json.decode(document.body, type=Job)
+        if before.state in JOB_ENDED or before.progress == progress:
+            return
+        with suppress(RevisionConflict):
+            await self._config.put(job_name(job), json.encode(replace(before, progress=progress)), document.revision)
 
     async def is_cancelled(self, job: str) -> bool:
         """True when a person asked for the job's end."""

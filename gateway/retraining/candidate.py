@@ -1,7 +1,7 @@
-"""One candidate as a version: converted, packed, compared with the champion and the baselines on the holdout.
+"""One candidate as a version: converted, loaded as it will be served, compared with its estimator, packed.
 
-The model that is judged here is the model that is published: nothing is fitted again afterwards. Both are run as
-they are served, through the ONNX runtime, which only `gateway.execution` touches.
+The model that is judged is the model that is published: nothing is fitted again afterwards. Versions are run as they
+are served, through the ONNX runtime, which only `gateway.execution` touches.
 """
 
 from __future__ import annotations
@@ -11,21 +11,19 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+from msgspec import json
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from gateway.documents.policy import Gate
 from gateway.errors import InvalidConfig
 from gateway.execution.session import LoadedVersion, load
 from gateway.execution.tensors import from_rows
 from gateway.registry.manifest import GateReport, Lineage, Manifest
 from gateway.registry.package import MODEL_FILE, read_package, write_package
-from gateway.registry.reference import build_reference, encode_reference, loss_scale
-from gateway.retraining.baseline import baselines
+from gateway.registry.reference import build_reference, encode_reference
 from gateway.retraining.convert import contract, convert, parity, prediction_spec, signature
 from gateway.retraining.dataset import Dataset, FloatArray, IntArray, head
-from gateway.retraining.evaluate import Split, brier, finite, losses, metric, slices
-from gateway.retraining.gate import Parity, Scores, gate
+from gateway.retraining.gate import Parity
 from gateway.retraining.recipe import Recipe
 from gateway.retraining.search import Fitted, scores_of, single
 
@@ -84,13 +82,14 @@ class Candidate:
         parts = [] if earlier is None else earlier.tolist()
         return places, said, parts + self.answers.probabilities.tolist()
 
-    def publishable(self, recipe: Recipe, dataset: Dataset, report: GateReport, directory: Path) -> Manifest:
+    def publishable(
+        self, recipe: Recipe, dataset: Dataset, report: GateReport, card: dict[str, Any], directory: Path
+    ) -> Manifest:
         """Write the package with report, card and reference into an empty directory."""
         places, said, scores = self.unseen()
-        rows = dataset.features[max(0, dataset.rows - REFERENCE_ROWS) :]
         reference = build_reference(
             self.manifest.features,
-            [[None if value != value else value for value in row] for row in rows.tolist()],
+            dataset.plain(_newest(dataset, REFERENCE_ROWS)),
             said.tolist(),
             scores,
             report.error_rate,
@@ -98,7 +97,7 @@ class Candidate:
             prediction_kind="class" if recipe.is_class else "value",
             labels=dataset.labels[max(0, dataset.rows - REFERENCE_ROWS) :].tolist(),
         )
-        manifest = replace(self.manifest, gate=report, card=_card(recipe, self, report))
+        manifest = replace(self.manifest, gate=report, card=card)
         model = (self.draft / MODEL_FILE).read_bytes()
         return write_package(directory, model, manifest, encode_reference(reference))
 
@@ -118,58 +117,29 @@ def assemble(
         lineage=_traced(lineage, dataset, fitted, holdout),
     )
     version = load(write_package(draft, convert(fitted.estimator, recipe), manifest), draft)
-    compared = dataset.features[max(0, dataset.rows - PARITY_ROWS) :]
-    mine = Answers(fitted.estimator.predict(single(compared)), scores_of(fitted.estimator, single(compared)))
-    theirs = answers(version, compared)
+    compared = _newest(dataset, PARITY_ROWS)
+    features = single(dataset.features[compared])
+    mine = Answers(fitted.estimator.predict(features), scores_of(fitted.estimator, features))
+    theirs = answers(version, dataset, compared)
     return Candidate(
         version=version,
         fitted=fitted,
         holdout=holdout,
-        answers=answers(version, dataset.features[holdout]),
+        answers=answers(version, dataset, holdout),
         parity=parity(mine.said, mine.probabilities, theirs.said, theirs.probabilities),
         draft=draft,
     )
 
 
-def judge(
-    recipe: Recipe, dataset: Dataset, candidate: Candidate, parts: Split, champion: Champion | None, criteria: Gate
-) -> GateReport:
-    """The gate's report on the holdout; error_rate comes from all rows that the answering fit had not seen."""
-    truth = dataset.labels[parts.holdout]
-    places, said, _ = candidate.unseen()
-    scale = 1.0 if recipe.is_class else loss_scale(said.tolist())
-
-    def scores(predictions: NDArray[Any], **more: Any) -> Scores:
-        measured = finite({recipe.metric: metric(recipe, predictions, truth)})
-        return Scores(losses(recipe, predictions, truth, scale), metrics=measured, **more)
-
-    mine = scores(candidate.answers.said, run_us=candidate.version.cost_us, parity=candidate.parity)
-    others = baselines(recipe, dataset, candidate.fitted.rows, parts.holdout)
-    theirs = None
-    if champion is not None:
-        said_then = answers(champion.version, _columns_for(champion.version.manifest, dataset, parts.holdout))
-        theirs = scores(_like(said_then.said, truth), run_us=champion.version.cost_us)
-    by_name = {name: scores(predictions) for name, predictions in others.items()}
-    report = gate(mine, theirs, by_name, criteria, slices(recipe, dataset.features[parts.holdout]))
-    unseen = losses(recipe, said, dataset.labels[places], scale)
-    return replace(
-        report,
-        metrics={**report.metrics, **_calibration(recipe, candidate, truth)},
-        baselines={name: one.metrics.get(recipe.metric, 0.0) for name, one in by_name.items()}
-        | ({} if recipe.human is None else {"human": recipe.human}),
-        error_rate=float(unseen.mean()),
-        error_rows=len(unseen),
-    )
-
-
-def answers(version: LoadedVersion, features: FloatArray) -> Answers:
-    """Run a version on rows in its own feature order. Raises InvalidConfig when its answers can not be read."""
+def answers(version: LoadedVersion, dataset: Dataset, places: IntArray) -> Answers:
+    """Run a version on rows, by the names of its features. Raises InvalidConfig when it needs one that is not there."""
     spec = version.manifest.prediction
     if spec is None:
         raise InvalidConfig(f"{version.manifest.version} does not say which output holds its prediction")
-    rows = [[None if value != value else value for value in row] for row in features.tolist()]
+    named = [feature.name for feature in version.manifest.features]
+    rows = (head(dataset, named) if named else dataset).plain(places)
     outputs = version.run(from_rows(rows, version.manifest))
-    said = outputs[spec.output].reshape(len(features), -1)
+    said = outputs[spec.output].reshape(len(places), -1)
     probabilities = outputs[spec.probabilities].astype(np.float64) if spec.probabilities else None
     if spec.kind == "score" and spec.classes:
         column = said[:, -1] if said.shape[1] > 1 else said[:, 0]
@@ -178,11 +148,15 @@ def answers(version: LoadedVersion, features: FloatArray) -> Answers:
     return Answers(said[:, 0], probabilities)
 
 
-def _columns_for(manifest: Manifest, dataset: Dataset, places: IntArray) -> FloatArray:
-    """The rows in the order of another version's features. Raises InvalidConfig when it needs one that is not there."""
-    if not manifest.features:
-        return dataset.features[places]
-    return head(dataset, [feature.name for feature in manifest.features]).features[places]
+def like(values: NDArray[Any], model: NDArray[Any]) -> NDArray[Any]:
+    """Answers in the kind of the labels: texts of the runtime are objects, classes may come as numbers or texts."""
+    if values.dtype.kind == model.dtype.kind:
+        return values
+    return values.astype(model.dtype if model.dtype.kind != "U" else np.str_)
+
+
+def _newest(dataset: Dataset, most: int) -> IntArray:
+    return np.arange(max(0, dataset.rows - most), dataset.rows)
 
 
 def _traced(lineage: Lineage, dataset: Dataset, fitted: Fitted, holdout: IntArray) -> Lineage:
@@ -197,39 +171,10 @@ def _traced(lineage: Lineage, dataset: Dataset, fitted: Fitted, holdout: IntArra
             "trained_rows": len(fitted.rows),
             "holdout_rows": len(holdout),
             "estimator": " ".join(repr(fitted.estimator).split()),
+            "set": json.decode(json.encode(dict(fitted.parameters), enc_hook=str)),
         },
     )
 
 
-def _calibration(recipe: Recipe, candidate: Candidate, truth: NDArray[Any]) -> dict[str, float]:
-    spec = candidate.manifest.prediction
-    probabilities = candidate.answers.probabilities
-    if not recipe.is_class or spec is None or probabilities is None:
-        return {}
-    return finite({"brier": brier(spec.classes, probabilities, truth)})
-
-
-def _card(recipe: Recipe, candidate: Candidate, report: GateReport) -> dict[str, Any]:
-    return {
-        **recipe.card,
-        "model": recipe.model,
-        "label": recipe.label,
-        "metric": recipe.metric,
-        "holdout": report.metrics,
-        "baselines": report.baselines,
-        "champion": report.champion,
-        "candidate": candidate.fitted.candidate,
-        "window": candidate.fitted.window,
-        "tried": list(candidate.fitted.tried),
-    }
-
-
 def _joined(earlier: NDArray[Any], later: NDArray[Any]) -> NDArray[Any]:
-    return np.concatenate([earlier, _like(later, earlier)]) if len(earlier) else later
-
-
-def _like(values: NDArray[Any], model: NDArray[Any]) -> NDArray[Any]:
-    """Answers in the kind of the labels: texts of the runtime are objects, classes may come as numbers or texts."""
-    if values.dtype.kind == model.dtype.kind:
-        return values
-    return values.astype(model.dtype if model.dtype.kind != "U" else np.str_)
+    return np.concatenate([earlier, like(later, earlier)]) if len(earlier) else later

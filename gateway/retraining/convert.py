@@ -1,6 +1,7 @@
 """A fitted scikit-learn estimator as ONNX, always in the same form, and the proof that both say the same.
 
-One input `features` (float32, rows x columns); outputs `label` and `probabilities`, or `value` for a regression. The
+One input `features` (float32, rows x columns), where there are texts another one, `texts`; outputs `label` and
+`probabilities`, or `value` for a regression. The
 operator sets are pinned: newer ones are not known to every runtime that loads today's models. skl2onnx can be
 silently wrong (a calibrator around a pipeline passes every check and answers nonsense), so nothing is published
 without the parity check.
@@ -12,14 +13,16 @@ import warnings
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from gateway.registry.manifest import Feature, PredictionSpec, Tensor
+from gateway.retraining.calibrate import Calibrated, add_temperature
 from gateway.retraining.dataset import FloatArray
+from gateway.retraining.front import INPUT, JOINED, TEXT_INPUT, add_front, places, takes_texts
 from gateway.retraining.gate import Parity
 from gateway.retraining.recipe import Recipe
 
-INPUT = "features"
 OPERATOR_SETS = {"": 21, "ai.onnx.ml": 3}
 
 
@@ -29,21 +32,32 @@ def convert(estimator: Any, recipe: Recipe) -> bytes:
     from skl2onnx.common.data_types import FloatTensorType
 
     names = ["label", "probabilities"] if recipe.is_class else ["value"]
+    temperature = estimator.temperature if isinstance(estimator, Calibrated) else None
+    bare = estimator.estimator if isinstance(estimator, Calibrated) else estimator
+    has_texts = takes_texts(recipe)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = to_onnx(
-            estimator,
-            initial_types=[(INPUT, FloatTensorType([None, len(recipe.features)]))],
-            options={id(estimator): {"zipmap": False}} if recipe.is_class else None,
+            bare,
+            initial_types=[(JOINED if has_texts else INPUT, FloatTensorType([None, len(recipe.features)]))],
+            options={id(bare): {"zipmap": False}} if recipe.is_class else None,
             target_opset=OPERATOR_SETS,
             final_types=[(name, None) for name in names],
         )
+    if temperature is not None:
+        add_temperature(model, "probabilities", temperature)
+    if has_texts:
+        add_front(model, recipe, OPERATOR_SETS["ai.onnx.ml"])
     return bytes(model.SerializeToString(deterministic=True))
 
 
 def signature(recipe: Recipe, classes: tuple[str | int, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Inputs and outputs of what `convert` writes."""
-    inputs = (Tensor(name=INPUT, datatype="FP32", shape=(-1, len(recipe.features))),)
+    numbers, texts = places(recipe)
+    inputs = (
+        *([Tensor(name=INPUT, datatype="FP32", shape=(-1, len(numbers)))] if numbers else []),
+        *([Tensor(name=TEXT_INPUT, datatype="BYTES", shape=(-1, len(texts)))] if texts else []),
+    )
     if not recipe.is_class:
         return inputs, (Tensor(name="value", datatype="FP32", shape=(-1, 1)),)
     datatype = "BYTES" if isinstance(recipe.classes[0], str) else "INT64"
@@ -59,8 +73,16 @@ def prediction_spec(recipe: Recipe, classes: tuple[str | int, ...]) -> Predictio
 
 
 def contract(recipe: Recipe, features: FloatArray) -> tuple[Feature, ...]:
-    """The features with their place, and the range or categories of these rows where the recipe gives none."""
-    return tuple(_contract(feature, place, features[:, place]) for place, feature in enumerate(recipe.features))
+    """The features with their place, and the range or categories of these rows where the recipe gives none.
+
+    The only column of an input has no position, as the publish check writes it: the digest covers the contract.
+    """
+    numbers, texts = places(recipe)
+    found = [_contract(feature, features[:, place]) for place, feature in enumerate(recipe.features)]
+    for name, columns in ((INPUT, numbers), (TEXT_INPUT, texts)):
+        for position, place in enumerate(columns):
+            found[place] = replace(found[place], input=name, position=position if len(columns) > 1 else -1)
+    return tuple(found)
 
 
 def parity(
@@ -85,7 +107,7 @@ def parity(
     return Parity(equal, difference if np.isfinite(difference) else float("inf"))
 
 
-def _contract(feature: Feature, place: int, values: FloatArray) -> Feature:
+def _contract(feature: Feature, values: FloatArray) -> Feature:
     known = values[np.isfinite(values)]
     low, high, categories = feature.low, feature.high, feature.categories
     if feature.kind == "categorical" and not categories:
@@ -100,6 +122,4 @@ def _contract(feature: Feature, place: int, values: FloatArray) -> Feature:
         high=high,
         categories=categories,
         may_be_missing=feature.may_be_missing,
-        input=INPUT,
-        position=place,
     )

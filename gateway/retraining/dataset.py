@@ -11,8 +11,8 @@ import csv
 import gzip
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 
 from gateway.errors import Fault, InvalidConfig
 from gateway.journal.join import LabelledRow
+from gateway.registry.reference import category
 from gateway.retraining.recipe import Recipe
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+TextArray = NDArray[np.str_]
 
 ROWS_FILE = "rows.npz"
 DESCRIPTION_FILE = "dataset.json"
@@ -35,6 +37,7 @@ class Description(Struct, frozen=True, kw_only=True):
     """What `dataset.json` says. digest: SHA-256 over the columns' names and the rows in order.
 
     delay_seconds: median time from prediction to label. alert, change_ns: what the rows were exported for.
+    texts: places of the columns that hold texts. skipped: rows that could not be used.
     """
 
     model: str
@@ -47,6 +50,7 @@ class Description(Struct, frozen=True, kw_only=True):
     delay_seconds: float = 0.0
     has_times: bool = True
     skipped: int = 0
+    texts: tuple[int, ...] = ()
     format: int = 1
 
 
@@ -54,7 +58,8 @@ class Description(Struct, frozen=True, kw_only=True):
 class Dataset:
     """features: float64 (rows, columns), NaN is missing; labels: whole numbers, numbers or texts, shape (rows,).
 
-    predicted_ns, labelled_ns: int64 (rows,); predicted_ns ascends.
+    predicted_ns, labelled_ns: int64 (rows,); predicted_ns ascends. texts: column -> its texts, "" is missing; such a
+    column of `features` is NaN until `coding.coded` has put the places of the categories there.
     """
 
     description: Description
@@ -62,11 +67,20 @@ class Dataset:
     labels: NDArray[Any]
     predicted_ns: IntArray
     labelled_ns: IntArray
+    texts: Mapping[int, TextArray] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
         """How many rows there are."""
         return len(self.labels)
+
+    def plain(self, places: IntArray) -> list[list[Any]]:
+        """Rows as a caller sends them: numbers, texts, None for what is missing."""
+        rows = [[None if value != value else value for value in row] for row in self.features[places].tolist()]
+        for column, texts in self.texts.items():
+            for row, text in zip(rows, texts[places].tolist(), strict=True):
+                row[column] = text or None
+        return rows
 
 
 def write_dataset(
@@ -78,12 +92,18 @@ def write_dataset(
     label: str = "label",
     alert: str = "",
     change_ns: int = 0,
+    texts: Collection[str] = (),
 ) -> Description:
-    """Write labelled rows whose `inputs` are in the order of `features`. Rows that are not usable are counted out."""
-    usable = [row for row in rows if _is_usable(row, len(features))]
+    """Write labelled rows whose `inputs` are in the order of `features`. Rows that are not usable are counted out.
+
+    texts: the features that are texts; a text anywhere else, as redaction writes it, makes a row unusable.
+    """
+    kinds = [str if name in texts else float for name in features]
+    usable = _of_one_kind([row for row in rows if _is_usable(row, kinds)])
     usable.sort(key=lambda row: (row.predicted_ns, row.ordinal))
+    matrix, columns = _columns([row.inputs for row in usable], len(features))
     dataset = _dataset(
-        np.array([row.inputs for row in usable], dtype=np.float64).reshape(len(usable), len(features)),
+        matrix,
         _labels([row.label for row in usable]),
         np.array([row.predicted_ns for row in usable], dtype=np.int64),
         np.array([row.labelled_ns for row in usable], dtype=np.int64),
@@ -97,6 +117,7 @@ def write_dataset(
             change_ns=change_ns,
             skipped=len(rows) - len(usable),
         ),
+        columns,
     )
     save(directory, dataset)
     return dataset.description
@@ -106,13 +127,14 @@ def save(directory: Path, dataset: Dataset) -> None:
     """Write a dataset's two files; `dataset.json` comes last, so a directory with it is whole."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ROWS_FILE).open("wb") as file:
-        np.savez(
-            file,
-            features=dataset.features,
-            labels=dataset.labels,
-            predicted_ns=dataset.predicted_ns,
-            labelled_ns=dataset.labelled_ns,
-        )
+        arrays: dict[str, Any] = {
+            "features": dataset.features,
+            "labels": dataset.labels,
+            "predicted_ns": dataset.predicted_ns,
+            "labelled_ns": dataset.labelled_ns,
+            **{_text_name(column): texts for column, texts in dataset.texts.items()},
+        }
+        np.savez(file, **arrays)
     (directory / DESCRIPTION_FILE).write_bytes(json.encode(dataset.description))
 
 
@@ -122,10 +144,11 @@ def read_dataset(directory: Path) -> Dataset:
         description = json.decode((directory / DESCRIPTION_FILE).read_bytes(), type=Description)
         with np.load(directory / ROWS_FILE, allow_pickle=False) as arrays:
             parts = [arrays[name] for name in ("features", "labels", "predicted_ns", "labelled_ns")]
+            texts = {column: arrays[_text_name(column)] for column in description.texts}
     except (OSError, KeyError, ValueError, MsgspecError) as error:
         raise InvalidConfig(f"{directory}: not a readable dataset: {error}") from error
     features, labels, predicted_ns, labelled_ns = parts
-    dataset = _dataset(features, labels, predicted_ns, labelled_ns, description)
+    dataset = _dataset(features, labels, predicted_ns, labelled_ns, description, texts)
     if dataset.description.digest != description.digest:
         raise InvalidConfig(f"{directory / ROWS_FILE}: does not match the digest in {DESCRIPTION_FILE}")
     return dataset
@@ -134,7 +157,8 @@ def read_dataset(directory: Path) -> Dataset:
 def read_csv(path: Path, recipe: Recipe, limit: int | None = None) -> Dataset:
     """The first `limit` rows of a CSV file (gzip when it ends with .gz) with a header line.
 
-    Needs the recipe's features and label as columns, in any order; an empty cell is a missing value.
+    Needs the recipe's features and label as columns, in any order; an empty cell is a missing value. Categorical
+    features may be texts.
     Raises InvalidConfig that names file, line and column.
     """
     open_text = gzip.open if path.suffix == ".gz" else open
@@ -154,8 +178,8 @@ def read_csv(path: Path, recipe: Recipe, limit: int | None = None) -> Dataset:
     description = Description(
         model=recipe.model, features=recipe.names, label=recipe.label, rows=count, digest="", has_times=False
     )
-    matrix = np.array(features, dtype=np.float64).reshape(count, len(recipe.features))
-    return _dataset(matrix, _labels(labels), order, order + recipe.label_delay_rows, description)
+    matrix, texts = _columns(features, len(recipe.features))
+    return _dataset(matrix, _labels(labels), order, order + recipe.label_delay_rows, description, texts)
 
 
 def head(dataset: Dataset, features: Sequence[str]) -> Dataset:
@@ -164,7 +188,8 @@ def head(dataset: Dataset, features: Sequence[str]) -> Dataset:
     if missing := [name for name in features if name not in there]:
         raise InvalidConfig(f"the rows have no column {missing[0]!r}; they have {', '.join(there)}")
     columns = [there[name] for name in features]
-    return replace(dataset, features=np.ascontiguousarray(dataset.features[:, columns]))
+    texts = {place: dataset.texts[column] for place, column in enumerate(columns) if column in dataset.texts}
+    return replace(dataset, features=np.ascontiguousarray(dataset.features[:, columns]), texts=texts)
 
 
 def _dataset(
@@ -173,32 +198,79 @@ def _dataset(
     predicted_ns: IntArray,
     labelled_ns: IntArray,
     description: Description,
+    texts: Mapping[int, TextArray] | None = None,
 ) -> Dataset:
     header = json.encode([list(description.features), description.label, labels.dtype.kind])
     digest = hashlib.sha256(header)
+    texts = texts or {}
     for part in (features.astype("<f8"), predicted_ns.astype("<i8"), labelled_ns.astype("<i8")):
         digest.update(np.ascontiguousarray(part).tobytes())
     digest.update(json.encode(labels.tolist()))
+    for column in sorted(texts):
+        digest.update(json.encode([column, texts[column].tolist()]))
     delays = (labelled_ns - predicted_ns) / 1e9
     described = Description(
         **{
             **{name: getattr(description, name) for name in Description.__struct_fields__},
             "digest": digest.hexdigest(),
+            "texts": tuple(sorted(texts)),
             "delay_seconds": float(np.median(delays)) if description.has_times and len(delays) else 0.0,
         }
     )
-    return Dataset(described, features, labels, predicted_ns, labelled_ns)
+    return Dataset(described, features, labels, predicted_ns, labelled_ns, texts)
 
 
-def _is_usable(row: LabelledRow, width: int) -> bool:
+def _is_usable(row: LabelledRow, kinds: Sequence[type]) -> bool:
     inputs = row.inputs
     return (
         isinstance(inputs, (list, tuple))
-        and len(inputs) == width
-        and all(value is None or isinstance(value, (int, float)) for value in inputs)
+        and len(inputs) == len(kinds)
+        and all(_fits(value, kind) for value, kind in zip(inputs, kinds, strict=True))
         and row.label is not None
         and not (isinstance(row.label, float) and math.isnan(row.label))
     )
+
+
+def _fits(value: Any, kind: type) -> bool:
+    if kind is str:
+        return value is None or (isinstance(value, str))
+    return value is None or isinstance(value, (int, float))
+
+
+def _of_one_kind(rows: list[LabelledRow], most: float = 0.01) -> list[LabelledRow]:
+    """Without the few labels that are texts among numbers, or numbers among texts: strays of a careless caller."""
+    texts = [row for row in rows if isinstance(row.label, str)]
+    fewer = min(len(texts), len(rows) - len(texts))
+    if not 0 < fewer <= most * len(rows):
+        return rows
+    keeps_texts = len(texts) > fewer
+    return [row for row in rows if isinstance(row.label, str) is keeps_texts]
+
+
+def _columns(rows: Sequence[Sequence[Any]], width: int) -> tuple[FloatArray, dict[int, TextArray]]:
+    """Numbers (rows, width), and the columns where any value is a text."""
+    try:
+        return np.array(rows, dtype=np.float64).reshape(len(rows), width), {}
+    except ValueError:
+        pass  # a text: column by column
+    matrix = np.full((len(rows), width), math.nan)
+    texts = {}
+    for column in range(width):
+        values = [row[column] for row in rows]
+        if any(isinstance(value, str) for value in values):
+            texts[column] = as_texts(values)
+        else:
+            matrix[:, column] = np.array(values, dtype=np.float64)
+    return matrix, texts
+
+
+def as_texts(values: Iterable[Any]) -> TextArray:
+    """Values of a categorical column as texts; "" for what is missing."""
+    return np.array(["" if value is None or value != value else category(value) for value in values], dtype=np.str_)
+
+
+def _text_name(column: int) -> str:
+    return f"text_{column}"
 
 
 def _labels(labels: Sequence[Any]) -> NDArray[Any]:
@@ -220,11 +292,13 @@ def _places(path: Path, header: Sequence[str], recipe: Recipe) -> list[int]:
 
 def _values(path: Path, line: int, cells: Sequence[str], places: Sequence[int], recipe: Recipe) -> list[Any]:
     values: list[Any] = []
+    categorical = {feature.name for feature in recipe.features if feature.kind == "categorical"}
     for name, place in zip((*recipe.names, recipe.label), places, strict=True):
         text = cells[place].strip() if place < len(cells) else ""
         is_label = name == recipe.label
         try:
-            if is_label and recipe.classes and isinstance(recipe.classes[0], str):
+            is_text = bool(recipe.classes) and isinstance(recipe.classes[0], str) if is_label else name in categorical
+            if is_text and (is_label or (text and not _is_number(text))):
                 values.append(text)
             else:
                 values.append(math.nan if not text and not is_label else float(text))
@@ -233,3 +307,11 @@ def _values(path: Path, line: int, cells: Sequence[str], places: Sequence[int], 
             detail = f"{text[:40]!r} is not a number"
             raise InvalidConfig(f"{place_text}: {detail}", [Fault(place_text, detail)]) from error
     return values
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -27,9 +27,11 @@ from gateway.registry.manifest import Manifest
 from gateway.registry.package import MODEL_FILE, read_files
 from gateway.registry.reference import REFERENCE_FILE
 from gateway.registry.registry import Registry
+from gateway.retraining.archive import SPEC_FILE, forget, keep
 from gateway.retraining.book import JobBook
 from gateway.retraining.launch import TIMED_OUT, JobServer, Order
 from gateway.retraining.spec import PACKAGE_DIRECTORY, JobResult, JobSpec, read_result, write_whole
+from gateway.retraining.tracking import log_run
 from gateway.retraining.window import trained_until_ns
 from gateway.settings import Settings
 
@@ -54,6 +56,7 @@ class Delivery:
         self._registry = registry
         self._server = server
         self._clock = clock
+        self._data = settings.data
         self._cache = settings.data / "cache"
         self._project = settings.models.resolve().parent
         self._limits = Limits(seconds=settings.admission_seconds, memory_bytes=settings.admission_bytes)
@@ -69,7 +72,7 @@ class Delivery:
         """Run the job on `directory/dataset` and publish; the job as it ended. Always removes the directory."""
         try:
             result = await self._run(job, champion, policy, directory)
-            fields = await self._publish(result, directory)
+            fields = await self._publish(job, result, directory)
         except Exception as error:
             log.exception("job %s", job.id)
             fields = {"state": JobState.FAILED, "detail": str(error) or type(error).__name__}
@@ -78,6 +81,9 @@ class Delivery:
         ended = await self._book.change(job.id, "job.end", ended=self._clock.now(), **fields)
         metrics.jobs.labels(job.model, str(ended.state)).inc()
         metrics.job_seconds.labels(job.model).inc(max(0.0, ended.ended - ended.started))
+        if policy.mlflow is not None:
+            versions = {one.number: one for one in await self._registry.versions(champion.version.model)}
+            await asyncio.to_thread(log_run, policy.mlflow, ended, versions.get(ended.version))
         return ended
 
     async def _run(self, job: Job, champion: Manifest, policy: RetrainingPolicy, directory: Path) -> JobResult:
@@ -99,9 +105,9 @@ class Delivery:
             alert=job.alert,
             created=job.started,
         )
-        write_whole(directory / "spec.json", json.encode(spec))
+        write_whole(directory / SPEC_FILE, json.encode(spec))
         order = Order(
-            spec=str(directory / "spec.json"),
+            spec=str(directory / SPEC_FILE),
             log=str(directory / "log"),
             seconds=policy.guards.seconds,
             memory_bytes=policy.guards.memory_mb * 1024**2,
@@ -114,16 +120,19 @@ class Delivery:
             return result if result.state is not JobState.FAILED else _with_log(result, directory / "log")
         return _with_log(JobResult(state=JobState.FAILED, detail=_ending(status, policy)), directory / "log")
 
-    async def _publish(self, result: JobResult, directory: Path) -> dict[str, Any]:
+    async def _publish(self, job: Job, result: JobResult, directory: Path) -> dict[str, Any]:
         """The job's last fields; published when the package was admitted and is in the registry."""
         fields: dict[str, Any] = {"state": result.state, "detail": result.detail, "report": result.report}
-        if result.state is not JobState.PUBLISHED:
+        if result.state not in (JobState.PUBLISHED, JobState.HELD):
             return fields
+        await asyncio.to_thread(keep, self._data, job.model, job.id, directory)
         try:
             version = await self._admitted(directory / "out" / PACKAGE_DIRECTORY)
         except AdmissionRefused as refused:
+            await asyncio.to_thread(forget, self._data, job.model, job.id)
             return fields | {"state": JobState.REJECTED, "detail": f"refused at the door: {refused}"}
         except VersionExists as exists:
+            await asyncio.to_thread(forget, self._data, job.model, job.id)
             known = VersionId.parse(exists.existing)
             return fields | {"version": known.number, "detail": f"the same model is published already as {known}"}
         metrics.published.labels(version.model).inc()

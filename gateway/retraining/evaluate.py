@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.retraining.dataset import Dataset, FloatArray, IntArray
-from gateway.retraining.recipe import Recipe
+from gateway.retraining.recipe import Feature, Recipe
 
 BoolArray = NDArray[np.bool_]
 LEAST_HOLDOUT_ROWS = 100
@@ -79,25 +79,29 @@ def losses(recipe: Recipe, predictions: NDArray[Any], labels: NDArray[Any], scal
 
 
 def metric(recipe: Recipe, predictions: NDArray[Any], labels: NDArray[Any]) -> float:
-    """The recipe's metric. balanced_accuracy: the mean share found of each class that occurs."""
+    """The recipe's metric. balanced_accuracy, f1: the mean over the classes that occur."""
     if recipe.is_class:
         right = predictions == labels
+        if recipe.metric == "f1":
+            return float(np.mean([_f1(predictions == one, labels == one) for one in np.unique(labels)]))
         if recipe.metric == "balanced_accuracy":
             return float(np.mean([right[labels == one].mean() for one in np.unique(labels)]))
         return float(right.mean())
     errors = predictions.astype(np.float64) - labels.astype(np.float64)
+    if recipe.metric == "r2":
+        spread = float(np.square(labels.astype(np.float64) - labels.astype(np.float64).mean()).mean())
+        return 1 - float(np.square(errors).mean()) / spread if spread else math.nan
     return float(np.abs(errors).mean()) if recipe.metric == "mae" else float(np.sqrt((errors**2).mean()))
 
 
 def is_better(recipe: Recipe, left: float, right: float) -> bool:
     """True when metric `left` is strictly better than `right`."""
-    return left > right if recipe.is_class else left < right
+    return left < right if recipe.metric in ("mae", "rmse") else left > right
 
 
-def brier(classes: Sequence[str | int], probabilities: FloatArray, labels: NDArray[Any]) -> float:
-    """Mean squared distance of the probability rows (rows, classes) from the truth; 0 is best, 2 worst."""
-    truth = np.array(list(classes))[None, :] == labels[:, None]
-    return float(np.square(probabilities - truth).sum(axis=1).mean())
+def _f1(said: BoolArray, true: BoolArray) -> float:
+    hits = int((said & true).sum())
+    return 2 * hits / max(1, int(said.sum()) + int(true.sum()))
 
 
 def paired(difference: FloatArray, z: float = 1.96) -> Interval:
@@ -123,17 +127,28 @@ def sign_test(difference: FloatArray) -> float:
     return min(1.0, 2 * tail / (1 << count))
 
 
-def slices(recipe: Recipe, features: FloatArray) -> Mapping[str, BoolArray]:
-    """Parts of the holdout with at least 50 rows, by name: categories, or thirds of a numeric feature."""
+def slices(recipe: Recipe, features: FloatArray, names: Sequence[str] | None = None) -> Mapping[str, BoolArray]:
+    """Parts of the holdout with at least 50 rows, by name: categories, or thirds of a numeric feature.
+
+    names: features to cut by; left out, the recipe's `slices`. Categories that are texts stand there as their places.
+    """
     parts: dict[str, BoolArray] = {}
-    for name in recipe.slices:
+    for name in recipe.slices if names is None else names:
         place = recipe.names.index(name)
         column = features[:, place]
         if recipe.features[place].kind == "categorical":
-            parts |= {f"{name}={value:g}": column == value for value in np.unique(column[~np.isnan(column)])}
+            values = np.unique(column[~np.isnan(column)]).tolist()
+            parts |= {f"{name}={_spelled(recipe.features[place], value)}": column == value for value in values}
         elif np.isfinite(column).any():
             parts |= _thirds(name, column)
     return {name: part for name, part in parts.items() if part.sum() >= SLICE_ROWS}
+
+
+def _spelled(feature: Feature, value: float) -> str:
+    """A category as people wrote it."""
+    if any(isinstance(category, str) for category in feature.categories):
+        return str(feature.categories[int(value)]) if value >= 0 else "missing" if value < -1 else "unseen"
+    return f"{value:g}"
 
 
 def _thirds(name: str, column: FloatArray) -> dict[str, BoolArray]:

@@ -56,6 +56,17 @@ async def retraining_policy(config: ConfigStore, model: ModelName) -> Policy:
     return await find(config, policy_name(model), read_policy) or Policy(model=model)
 
 
+def not_possible(champion: Manifest | None, policy: RetrainingPolicy) -> str:
+    """Why no job can run at all; "" when one can."""
+    if champion is None:
+        return "no version answers yet: publish a first one, for example with `gateway train`"
+    if not champion.features:
+        return f"{champion.version} names no features, so its rows can not be read by name"
+    if policy.recipe is None:
+        return "the policy names no recipe"
+    return ""
+
+
 async def read_present(
     config: ConfigStore,
     registry: Registry,
@@ -84,6 +95,7 @@ async def read_present(
         rollout=rollout,
         rollout_answers=answers,
         performance=_performance(monitoring, champion, policy.retraining),
+        is_release=await _is_release(registry, model, route, state),
     )
     return Present(policy.retraining, facts)
 
@@ -100,6 +112,22 @@ def waits_for_a_person(
     manifests: Mapping[int, Manifest], conditions: Mapping[int, Condition], champion: int
 ) -> tuple[int, str]:
     """The newest version that answers an alert about this champion and was not rolled back, with that alert."""
+    return _newest(manifests, conditions, champion)
+
+
+def held_for_a_person(
+    manifests: Mapping[int, Manifest], conditions: Mapping[int, Condition], champion: int
+) -> tuple[int, str]:
+    """The same among the versions that a person has to release before they start a rollout."""
+    held = {
+        number: manifest
+        for number, manifest in manifests.items()
+        if manifest.gate.hold and not conditions.get(number, Condition()).released
+    }
+    return _newest(held, conditions, champion)
+
+
+def _newest(manifests: Mapping[int, Manifest], conditions: Mapping[int, Condition], champion: int) -> tuple[int, str]:
     for number in sorted(manifests, reverse=True):
         lineage = manifests[number].lineage
         condition = conditions.get(number, Condition())
@@ -118,13 +146,13 @@ async def _on_its_way(
 ) -> tuple[int, str]:
     """The version that may soon be champion and the alert it answers; (0, "") when there is none.
 
-    Where people start rollouts, a published version that answers an alert counts too: otherwise every repeat of the
-    alert would add one more version.
+    Where people start rollouts, or have to release a version, one that was published and answers an alert counts too:
+    otherwise every repeat of the alert would add one more version.
     """
     rollout = await find(config, rollout_name(model), _rollout)
     if rollout is not None and rollout.phase not in ENDED:
         return rollout.version, rollout.answers
-    if policy.rollout.start != "manual" or not state.pending_alert or route is None:
+    if not state.pending_alert or route is None:
         return 0, ""
     manifests = {one.number: one for one in await registry.versions(model)}
     conditions = {}
@@ -132,7 +160,16 @@ async def _on_its_way(
         if number > route.champion:
             condition = await find(config, condition_name(manifests[number].version), _condition)
             conditions[number] = condition or Condition()
-    return waits_for_a_person(manifests, conditions, route.champion)
+    found = waits_for_a_person if policy.rollout.start == "manual" else held_for_a_person
+    return found(manifests, conditions, route.champion)
+
+
+async def _is_release(registry: Registry, model: ModelName, route: Route | None, state: Retraining) -> bool:
+    """True when the champion answered no alert and took another version's place. Looked up only for an alert."""
+    if not state.pending_alert or route is None or route.previous is None:
+        return False
+    manifests = await registry.versions(model)
+    return any(one.number == route.champion and not one.lineage.alert for one in manifests)
 
 
 def _looks_at_figures(policy: Policy, state: Retraining) -> bool:

@@ -12,21 +12,25 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from msgspec import json
 
 from gateway.documents.job import JobState
 from gateway.documents.policy import RetrainingPolicy
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, InvalidConfig
 from gateway.registry.manifest import GateReport, Lineage
-from gateway.retraining.candidate import Champion, assemble, judge
+from gateway.retraining.archive import write_source
+from gateway.retraining.candidate import Champion, assemble
+from gateway.retraining.coding import coded, of_known_labels
 from gateway.retraining.dataset import Dataset, head, read_csv, read_dataset
 from gateway.retraining.evaluate import LEAST_HOLDOUT_ROWS, Split, shortfall, split
-from gateway.retraining.recipe import Recipe, code_digest, load_recipe
-from gateway.retraining.search import search, window_name
+from gateway.retraining.examine import examine, fatal
+from gateway.retraining.judge import Bench, card, judge
+from gateway.retraining.origin import lineage_of
+from gateway.retraining.recipe import Recipe, load_recipe
+from gateway.retraining.search import Progress as Tell
+from gateway.retraining.search import search
 from gateway.retraining.spec import (
     PACKAGE_DIRECTORY,
     PROGRESS_FILE,
@@ -34,6 +38,7 @@ from gateway.retraining.spec import (
     TOO_FEW,
     JobResult,
     JobSpec,
+    Progress,
     write_whole,
 )
 
@@ -46,13 +51,17 @@ class _TooFew(Exception):
     """Not enough labelled rows that the champion has not seen."""
 
 
+class _BadData(Exception):
+    """The rows are not worth fitting on."""
+
+
 def run_job(spec: JobSpec) -> JobResult:
     """Run the whole job and write its files. Never raises for what data, recipe or conversion do wrong."""
     out = Path(spec.out)
     out.mkdir(parents=True, exist_ok=True)
 
-    def progress(step: str) -> None:
-        write_whole(out / PROGRESS_FILE, json.encode({"job": spec.job, "step": step}))
+    def progress(step: str, done: int = 0, total: int = 0) -> None:
+        write_whole(out / PROGRESS_FILE, json.encode(Progress(step=step, done=done, total=total)))
 
     try:
         progress("recipe")
@@ -60,17 +69,24 @@ def run_job(spec: JobSpec) -> JobResult:
         recipe = load_recipe(path)
         policy = RetrainingPolicy.model_validate_json(spec.policy)
         progress("data")
-        dataset = head(read_dataset(Path(spec.dataset)), recipe.names)
-        lineage = _lineage(spec, recipe, path, dataset, policy)
+        golden = _golden(recipe, path)
+        write_source(recipe, path, out)
+        recipe, dataset = coded(recipe, head(read_dataset(Path(spec.dataset)), recipe.names))
+        lineage = lineage_of(spec, recipe, path, dataset, policy)
         champion = None
         if spec.champion:
             champion = Champion.load(Path(spec.champion), spec.champion_trained_until_ns)
-        result = make_version(recipe, dataset, policy, champion, lineage, out, progress)
+        bench = Bench(recipe, of_known_labels(recipe, dataset), champion, _coded(recipe, golden))
+        result = make_version(bench, policy, lineage, out, spec.champion_trained_until_ns, progress)
     except _TooFew as few:
         result = JobResult(state=JobState.FAILED, detail=f"{TOO_FEW}: {few}")
+    except _BadData as bad:
+        result = JobResult(state=JobState.FAILED, detail=str(bad))
     except (GatewayError, ValueError) as error:
         log.exception("job %s failed", spec.job)
         result = JobResult(state=JobState.FAILED, detail=str(error)[:2000])
+    except SystemExit as left:
+        result = JobResult(state=JobState.FAILED, detail=f"{spec.recipe}: the recipe left with {left.code}")
     except Exception as error:
         log.exception("job %s failed", spec.job)
         result = JobResult(state=JobState.FAILED, detail=f"{type(error).__name__}: {error}"[:2000])
@@ -86,6 +102,7 @@ def first_job(
     out: Path,
     policy: RetrainingPolicy | None = None,
     created: float = 0.0,
+    progress: Tell | None = None,
 ) -> JobResult:
     """Make a model's first version from the first `rows` of a CSV file: the package is in `out/package`.
 
@@ -93,55 +110,80 @@ def first_job(
     the rest of the gate applies. Raises InvalidConfig when recipe or file are wrong.
     """
     recipe = load_recipe(recipe_path)
-    dataset = read_csv(csv_path, recipe, rows)
+    golden = _golden(recipe, recipe_path)
+    recipe, dataset = coded(recipe, read_csv(csv_path, recipe, rows))
     policy = policy or RetrainingPolicy()
     spec = JobSpec(
         job="", model=recipe.model, dataset="", out=str(out), recipe=str(recipe_path), trigger="first", created=created
     )
-    lineage = _lineage(spec, recipe, recipe_path, dataset, policy, source="file")
+    lineage = lineage_of(spec, recipe, recipe_path, dataset, policy, source="file")
     shutil.rmtree(out / PACKAGE_DIRECTORY, ignore_errors=True)
+    bench = Bench(recipe, of_known_labels(recipe, dataset), None, _coded(recipe, golden))
     try:
-        return make_version(recipe, dataset, policy, None, lineage, out, lambda step: log.info("%s", step))
+        return make_version(bench, policy, lineage, out, 0, progress or (lambda step, done, total: None))
     except _TooFew as few:
         return JobResult(state=JobState.FAILED, detail=f"{TOO_FEW}: {few}", rows=dataset.rows)
+    except _BadData as bad:
+        return JobResult(state=JobState.FAILED, detail=str(bad), rows=dataset.rows)
 
 
 def make_version(
-    recipe: Recipe,
-    dataset: Dataset,
-    policy: RetrainingPolicy,
-    champion: Champion | None,
-    lineage: Lineage,
-    out: Path,
-    progress: Callable[[str], None],
+    bench: Bench, policy: RetrainingPolicy, lineage: Lineage, out: Path, unseen_from_ns: int, progress: Tell
 ) -> JobResult:
-    """Split, search, convert, judge on the holdout, and write the package when the gate is passed."""
-    parts = _checked_split(recipe, dataset, champion)
-    progress("search")
-    fitted = search(recipe, dataset, parts.train, _windows(policy), lineage.seed)
-    progress("convert")
+    """Split, examine, search, convert, judge on the holdout, and write the package when the gate is passed.
+
+    unseen_from_ns: the champion was fitted on labels known until then, so the holdout begins after it.
+    """
+    recipe, dataset = bench.recipe, bench.dataset
+    parts = _checked_split(recipe, dataset, unseen_from_ns)
+    progress("examine", 0, 0)
+    findings = examine(recipe, dataset, parts.train)
+    if bad := fatal(findings, policy.refuse_data):
+        raise _BadData(f"{bad.check}: {bad.detail}")
+    progress("search", 0, 0)
+    fitted = search(recipe, dataset, parts.train, policy.windows or ("since_change",), lineage.seed, progress)
+    progress("convert", 0, 0)
     candidate = assemble(recipe, dataset, fitted, parts.holdout, lineage, out / "draft")
-    progress("gate")
-    report = judge(recipe, dataset, candidate, parts, champion, policy.gate)
-    state = JobState.PUBLISHED if report.passed else JobState.REJECTED
+    progress("gate", 0, 0)
+    report = judge(bench, candidate, policy.gate)
+    described = card(bench, candidate, report, findings)
     if report.passed:
-        progress("package")
-        candidate.publishable(recipe, dataset, report, out / PACKAGE_DIRECTORY)
+        progress("package", 0, 0)
+        candidate.publishable(recipe, dataset, report, described, out / PACKAGE_DIRECTORY)
     shutil.rmtree(out / "draft", ignore_errors=True)
+    passed = JobState.HELD if report.hold else JobState.PUBLISHED
+    kept = {name: described[name] for name in ("tried", "data", "gap", "groups")}
     return JobResult(
-        state=state,
+        state=passed if report.passed else JobState.REJECTED,
         detail=_why(report, candidate.chosen),
         rows=dataset.rows,
         data_digest=dataset.description.digest,
         model_digest=candidate.manifest.digest,
-        report=json.decode(json.encode(report)) | {"tried": list(fitted.tried), "chosen": candidate.chosen},
+        report=json.decode(json.encode(report)) | kept | {"chosen": candidate.chosen},
     )
 
 
-def _checked_split(recipe: Recipe, dataset: Dataset, champion: Champion | None) -> Split:
+def _golden(recipe: Recipe, path: Path) -> Dataset | None:
+    """The rows that people trust, None when the recipe names none. Raises InvalidConfig when they can not be read."""
+    if not recipe.golden:
+        return None
+    file = path.parent / recipe.golden
+    if not file.is_file():
+        raise InvalidConfig(f"{path}: golden: there is no file {file}")
+    golden = read_csv(file, recipe)
+    if not golden.rows:
+        raise InvalidConfig(f"{file}: golden: holds no rows")
+    return golden
+
+
+def _coded(recipe: Recipe, golden: Dataset | None) -> Dataset | None:
+    """The golden rows with the texts' numbers of a recipe whose categories are known."""
+    return None if golden is None else coded(recipe, golden)[1]
+
+
+def _checked_split(recipe: Recipe, dataset: Dataset, unseen_from_ns: int) -> Split:
     """Raises _TooFew with the numbers."""
-    until = champion.trained_until_ns if champion is not None else 0
-    parts = split(dataset, recipe.holdout_rows, until)
+    parts = split(dataset, recipe.holdout_rows, unseen_from_ns)
     if missing := shortfall(parts, recipe.least_rows):
         raise _TooFew(
             f"the holdout has {len(parts.holdout)} rows that the champion has not seen and needs {LEAST_HOLDOUT_ROWS}; "
@@ -151,36 +193,10 @@ def _checked_split(recipe: Recipe, dataset: Dataset, champion: Champion | None) 
     return parts
 
 
-def _windows(policy: RetrainingPolicy) -> Sequence[Any]:
-    return policy.windows or ("since_change",)
-
-
-def _lineage(
-    spec: JobSpec, recipe: Recipe, path: Path, dataset: Dataset, policy: RetrainingPolicy, source: str = "job"
-) -> Lineage:
-    seed = recipe.seed if spec.seed is None else spec.seed
-    return Lineage(
-        source=source,
-        trigger=spec.trigger,
-        alert=spec.alert,
-        job=spec.job,
-        parent=spec.parent,
-        data_digest=dataset.description.digest,
-        code_digest=code_digest(path),
-        parameters={
-            "windows": [window_name(window) for window in _windows(policy)],
-            "asked_holdout_rows": recipe.holdout_rows,
-            "least_rows": recipe.least_rows,
-            "change_ns": dataset.description.change_ns,
-        },
-        seed=seed,
-        rows=dataset.rows,
-        created=spec.created,
-    )
-
-
 def _why(report: GateReport, chosen: str) -> str:
     wrong = [check for check in report.checks if not check["passed"]]
+    if report.passed and report.hold:
+        return f"held for a person: {report.hold}; {chosen}"
     if not wrong:
         return f"passed its gate: {chosen}"
     return "; ".join(f"{check['name']}: {check['detail']}" for check in wrong)

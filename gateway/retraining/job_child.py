@@ -18,6 +18,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def main(parent: int) -> None:
         if not child:
             run(order)
         say(json.encode({"pid": child}))
-        say(json.encode({"status": os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}))
+        say(json.encode({"status": end_of(child)}))
 
 
 def preload() -> None:
@@ -85,6 +86,7 @@ def run(order: Order) -> None:
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         _redirect(Path(order.log))
+        os.environ["TMPDIR"] = tempfile.tempdir = str(Path(order.log).parent)  # it is removed with the job
         _limit(resource.RLIMIT_CPU, int(order.seconds) + 1)
         _limit(resource.RLIMIT_AS, order.memory_bytes)
         _limit(resource.RLIMIT_CORE, 0)
@@ -97,6 +99,14 @@ def run(order: Order) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def end_of(child: int) -> int:
+    """The exit status of a job, once it has ended; what it had started itself (workers of joblib) is ended too."""
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # not reaped yet, so the group's number is still the job's
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def die_with_parent(parent: int) -> None:

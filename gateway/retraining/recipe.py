@@ -26,16 +26,22 @@ from gateway.registry.manifest import Feature
 
 __all__ = ["Feature", "Metric", "Recipe", "load_recipe"]
 
-Metric = Literal["accuracy", "balanced_accuracy", "mae", "rmse"]
-_CLASS_METRICS = ("accuracy", "balanced_accuracy")
-_VALUE_METRICS = ("mae", "rmse")
+Metric = Literal["accuracy", "balanced_accuracy", "f1", "mae", "rmse", "r2"]
+Search = Literal["grid", "random", "halving", "bayesian"]
+_CLASS_METRICS = ("accuracy", "balanced_accuracy", "f1")
+_VALUE_METRICS = ("mae", "rmse", "r2")
+_SEARCHES = ("grid", "random", "halving", "bayesian")
+CARD_KEYS = ("objective", "business_metric", "constraints", "risks", "exit_criteria")
+"""What a model card is asked for; what a recipe leaves out is listed there as not stated."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How one model is trained. Raises ValueError that names the field when something does not fit.
 
-    features: columns in the order of the model's input, with their contract; a categorical feature holds numbers.
+    features: columns in the order of the model's input, with their contract. A categorical feature holds numbers or
+        texts; estimators see a text as its place among the categories (-1: none of them, -2: missing), so that an
+        OneHotEncoder or OrdinalEncoder in a pipeline takes it as it takes numbers.
     label: the label's column in files. classes: all labels there are, in order; empty for a regression.
     candidates: name -> function without arguments that gives an unfitted scikit-learn estimator. An estimator with a
         `random_state` parameter gets the job's seed.
@@ -44,7 +50,14 @@ class Recipe:
     holdout_rows: newest rows that nothing is fitted or chosen on. validation_rows: those before, for choosing.
     least_rows: fewest rows worth fitting on. slices: features whose parts are compared with the champion apart.
     human: the metric that a person or the present process reaches, None when unknown.
-    card: texts for the model card (purpose, limits, source ...).
+    card: for the model card: objective, business_metric, constraints, risks, exit_criteria, and any other text or list
+        of texts (purpose, limits, source ...).
+    spaces: candidate -> parameter -> values to try, as for scikit-learn's grid search. search: how: every combination
+        (`grid`), `trials` drawn ones (`random`), drawn ones of which the better third goes on with three times the
+        rows (`halving`), or Optuna's proposals (`bayesian`, an extra). folds: forward in time, see `tune`.
+    calibrate: scale the probabilities by a temperature found on the validation part.
+    fairness: features whose groups are compared with each other. golden: CSV file of rows that people trust, beside
+        the recipe: a candidate that falls on them waits for a person.
     """
 
     model: str
@@ -60,15 +73,34 @@ class Recipe:
     seed: int = 0
     slices: Sequence[str] = ()
     human: float | None = None
-    card: Mapping[str, str] = field(default_factory=dict)
+    card: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    spaces: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
+    search: Search = "grid"
+    trials: int = 20
+    folds: int = 3
+    calibrate: bool = False
+    fairness: Sequence[str] = ()
+    golden: str = ""
 
     def __post_init__(self) -> None:
         model_name(self.model)
-        _check_features(self.features, self.label, self.slices)
+        _check_features(self.features, self.label, (*self.slices, *self.fairness))
         _check_target(self.classes, self.metric)
+        _check_search(self.spaces, self.candidates, self.search)
+        if Path(self.golden).is_absolute() or ".." in Path(self.golden).parts:
+            raise ValueError("golden: name a file beside the recipe or in a folder there")
+        if self.calibrate and not self.classes:
+            raise ValueError("calibrate: only the probabilities of a classification can be calibrated")
         if not self.candidates or not all(callable(make) for make in self.candidates.values()):
             raise ValueError("candidates: give at least one name with a function that returns an estimator")
-        for name, least in (("holdout_rows", 100), ("least_rows", 50), ("validation_rows", 0), ("label_delay_rows", 0)):
+        for name, least in (
+            ("holdout_rows", 100),
+            ("least_rows", 50),
+            ("validation_rows", 0),
+            ("label_delay_rows", 0),
+            ("trials", 1),
+            ("folds", 2),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: must be at least {least}")
 
@@ -120,14 +152,27 @@ def _check_features(features: Sequence[Feature], label: str, slices: Sequence[st
     for feature in features:
         if feature.kind not in ("numeric", "categorical"):
             raise ValueError(f"features: {feature.name}: kind must be numeric or categorical, not {feature.kind!r}")
-        if any(isinstance(category, str) for category in feature.categories):
-            raise ValueError(f"features: {feature.name}: categories must be numbers; write a code for each text")
+        if len({isinstance(category, str) for category in feature.categories}) > 1:
+            raise ValueError(f"features: {feature.name}: categories must be all numbers or all texts")
         if feature.low is not None and feature.high is not None and not feature.low <= feature.high:
             raise ValueError(f"features: {feature.name}: low must not be above high")
         if any(bound is not None and not math.isfinite(bound) for bound in (feature.low, feature.high)):
             raise ValueError(f"features: {feature.name}: low and high must be finite numbers; leave out what is open")
     if missing := set(slices) - set(names):
-        raise ValueError(f"slices: {min(missing)!r} is not a feature")
+        raise ValueError(f"slices, fairness: {min(missing)!r} is not a feature")
+
+
+def _check_search(
+    spaces: Mapping[str, Mapping[str, Sequence[Any]]], candidates: Mapping[str, Any], search: str
+) -> None:
+    if search not in _SEARCHES:
+        raise ValueError(f"search: {search!r} is not one of {', '.join(_SEARCHES)}")
+    if strange := set(spaces) - set(candidates):
+        raise ValueError(f"spaces: {min(strange)!r} is not a candidate")
+    for name, space in spaces.items():
+        for parameter, values in space.items():
+            if isinstance(values, str) or not len(values):
+                raise ValueError(f"spaces: {name}: {parameter}: give a list of values to try")
 
 
 def _check_target(classes: Sequence[str | int], metric: str) -> None:

@@ -1,4 +1,4 @@
-"""Which rows and which candidate: windows of the training rows, chosen on a validation part, then fitted once.
+"""Which candidate, with which parameters, on which window: chosen on a validation part, then fitted once.
 
 The validation part is the newest of the training rows; what is scored there was fitted on rows whose labels were known
 before it began. The winner is fitted again on its whole window: that is the model that is evaluated and published.
@@ -8,21 +8,23 @@ scikit-learn is loaded only when something is fitted.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.documents.policy import Window
+from gateway.retraining.calibrate import Calibrated, scaled, temperature
 from gateway.retraining.dataset import Dataset, FloatArray, IntArray
 from gateway.retraining.evaluate import finite, is_better, known_before, metric
 from gateway.retraining.recipe import Recipe
+from gateway.retraining.span import WindowChoice, spans
+from gateway.retraining.tune import Tuned, tune
 
-WindowChoice = str | Window
-DAY_NS = 86_400_000_000_000
 Float32Array = NDArray[np.float32]
+Progress = Callable[[str, int, int], None]
+"""What is being done, how much of it is done, and how much there is."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Fitted:
     """The chosen estimator, fitted on `rows`, and what its twin said on the validation part before that.
 
     validation: places of the validation part; foreseen: predictions there of the same choice fitted without it; both
-    empty when there were too few rows to set any aside. tried: each choice with its metric there.
+    empty when there were too few rows to set any aside. tried: each choice with its metric there. parameters: what was
+    set on the candidate.
     """
 
     estimator: Any
@@ -41,6 +44,7 @@ class Fitted:
     foreseen: NDArray[Any]
     foreseen_scores: FloatArray | None
     tried: tuple[dict[str, Any], ...]
+    parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -51,24 +55,39 @@ class _Trial:
     metric: float
     predictions: NDArray[Any]
     scores: FloatArray | None
+    classes: tuple[Any, ...]
 
 
-def search(recipe: Recipe, dataset: Dataset, train: IntArray, windows: Sequence[WindowChoice], seed: int) -> Fitted:
+def _silent(_step: str, _done: int, _total: int) -> None:
+    """Nobody looks."""
+
+
+def search(
+    recipe: Recipe,
+    dataset: Dataset,
+    train: IntArray,
+    windows: Sequence[WindowChoice],
+    seed: int,
+    progress: Progress = _silent,
+) -> Fitted:
     """Choose among candidates x windows and fit the winner. Deterministic for the same arguments.
 
     Ties go to the one named first. Raises ValueError when no candidate could be fitted at all.
     """
-    chosen = _distinct(recipe, dataset, train, windows, seed)
+    chosen = spans(recipe, dataset, train, windows, seed)
     validation = train[-recipe.validation_rows :] if recipe.validation_rows else train[:0]
     before = known_before(dataset, int(validation[0])) if len(validation) else train[:0]
     before = before[np.isin(before, train)]
     if len(before) < recipe.least_rows:
         validation = train[:0]
-    trials, failures = _trials(recipe, dataset, chosen, before, validation, seed) if len(validation) else ([], [])
+    tuned = _tuned(recipe, dataset, chosen, before if len(validation) else train, seed, progress)
+    trials, failures = (
+        _trials(recipe, dataset, chosen, before, validation, seed, tuned, progress) if len(validation) else ([], [])
+    )
     best = _best(recipe, trials)
     candidate = best.candidate if best else next(iter(recipe.candidates))
     window = best.window if best else next(iter(chosen))
-    tried = [
+    tried = [entry for one in tuned.values() for entry in one.tried] + [
         {"candidate": trial.candidate, "window": trial.window, "rows": len(trial.rows)}
         | finite({recipe.metric: trial.metric})
         for trial in trials
@@ -76,24 +95,38 @@ def search(recipe: Recipe, dataset: Dataset, train: IntArray, windows: Sequence[
     if failures and not trials:
         raise ValueError(f"no candidate could be fitted: {failures[0]['error']}")
     rows = chosen[window]
+    progress("fit", 0, 1)
+    estimator = fit(recipe, candidate, dataset, rows, seed, tuned[candidate].parameters)
+    foreseen_scores = best.scores if best else None
+    if recipe.calibrate and best is not None and foreseen_scores is not None:
+        value = temperature(best.classes, foreseen_scores, dataset.labels[validation])
+        estimator, foreseen_scores = Calibrated(estimator, value), scaled(foreseen_scores, value)
     return Fitted(
-        estimator=fit(recipe, candidate, dataset, rows, seed),
+        estimator=estimator,
         candidate=candidate,
         window=window,
         rows=rows,
         validation=validation if best else train[:0],
         foreseen=best.predictions if best else dataset.labels[:0],
-        foreseen_scores=best.scores if best else None,
+        foreseen_scores=foreseen_scores,
         tried=tuple(tried + failures),
+        parameters=tuned[candidate].parameters,
     )
 
 
-def fit(recipe: Recipe, candidate: str, dataset: Dataset, rows: IntArray, seed: int) -> Any:
+def fit(
+    recipe: Recipe,
+    candidate: str,
+    dataset: Dataset,
+    rows: IntArray,
+    seed: int,
+    parameters: Mapping[str, Any] | None = None,
+) -> Any:
     """A new estimator of this candidate, seeded, fitted on these rows in single precision (what is served)."""
     estimator = recipe.candidates[candidate]()
     seeded = {name: seed for name in estimator.get_params() if name.split("__")[-1] == "random_state"}
-    if seeded:
-        estimator.set_params(**seeded)
+    if seeded or parameters:
+        estimator.set_params(**seeded, **(parameters or {}))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # not converged is seen in the metric
         return estimator.fit(single(dataset.features[rows]), dataset.labels[rows])
@@ -109,42 +142,23 @@ def scores_of(estimator: Any, features: Float32Array) -> FloatArray | None:
     return estimator.predict_proba(features) if hasattr(estimator, "predict_proba") else None
 
 
-def window_name(window: WindowChoice) -> str:
-    """How a window is written in reports."""
-    if isinstance(window, str):
-        return window
-    kind = next(name for name in ("rows", "days", "sample") if getattr(window, name) is not None)
-    return f"{kind}:{getattr(window, kind):g}"
+def _tuned(
+    recipe: Recipe, dataset: Dataset, windows: dict[str, IntArray], before: IntArray, seed: int, progress: Progress
+) -> dict[str, Tuned]:
+    """The parameters of every candidate, found on what the largest window holds of `before`."""
+    widest = max(windows.values(), key=len)
+    rows = widest[np.isin(widest, before)]
+    found = {}
+    for number, candidate in enumerate(recipe.candidates):
+        if recipe.spaces.get(candidate):
+            progress(f"tune {candidate}", number, len(recipe.candidates))
 
+        def measure(parameters: Mapping[str, Any], fitted: IntArray, scored: IntArray, name: str = candidate) -> float:
+            estimator = fit(recipe, name, dataset, fitted, seed, parameters)
+            return metric(recipe, estimator.predict(single(dataset.features[scored])), dataset.labels[scored])
 
-def window_rows(dataset: Dataset, train: IntArray, window: WindowChoice, least: int, seed: int) -> IntArray:
-    """The training rows of one window, ascending: at least the newest `least` of them.
-
-    since_change without a known change gives everything.
-    """
-    times = dataset.predicted_ns[train]
-    if isinstance(window, str):
-        inside = train[times >= dataset.description.change_ns]
-    elif window.rows is not None:
-        inside = train[-window.rows :]
-    elif window.days is not None:
-        inside = train[times >= times[-1] - int(window.days * DAY_NS)]
-    else:
-        size = min(window.sample or 0, len(train))
-        return np.sort(np.random.default_rng(seed).choice(train, size, replace=False))
-    return inside if len(inside) >= least else train[-least:]
-
-
-def _distinct(
-    recipe: Recipe, dataset: Dataset, train: IntArray, windows: Sequence[WindowChoice], seed: int
-) -> dict[str, IntArray]:
-    """Windows by name, those with the same rows once."""
-    chosen: dict[str, IntArray] = {}
-    for window in windows:
-        rows = window_rows(dataset, train, window, recipe.least_rows, seed)
-        if not any(np.array_equal(rows, other) for other in chosen.values()):
-            chosen[window_name(window)] = rows
-    return chosen or {"all": train}
+        found[candidate] = tune(recipe, candidate, dataset, rows, seed, measure)
+    return found
 
 
 def _trials(
@@ -154,22 +168,26 @@ def _trials(
     before: IntArray,
     validation: IntArray,
     seed: int,
+    tuned: Mapping[str, Tuned],
+    progress: Progress,
 ) -> tuple[list[_Trial], list[dict[str, Any]]]:
     """Every choice fitted on what its window holds of `before`; those that could not be fitted apart."""
     trials, failures = [], []
     features, labels = single(dataset.features[validation]), dataset.labels[validation]
-    for candidate in recipe.candidates:
-        for window, rows in windows.items():
-            inside = rows[np.isin(rows, before)]
-            inside = inside if len(inside) >= recipe.least_rows else before[-recipe.least_rows :]
-            try:
-                estimator = fit(recipe, candidate, dataset, inside, seed)
-                said = estimator.predict(features)
-            except ValueError as error:
-                failures.append({"candidate": candidate, "window": window, "error": str(error)[:300]})
-                continue
-            value = metric(recipe, said, labels)
-            trials.append(_Trial(candidate, window, inside, value, said, scores_of(estimator, features)))
+    choices = [(candidate, window, rows) for candidate in recipe.candidates for window, rows in windows.items()]
+    for number, (candidate, window, rows) in enumerate(choices):
+        progress(f"try {candidate} on {window}", number, len(choices))
+        inside = rows[np.isin(rows, before)]
+        inside = inside if len(inside) >= recipe.least_rows else before[-recipe.least_rows :]
+        try:
+            estimator = fit(recipe, candidate, dataset, inside, seed, tuned[candidate].parameters)
+            said = estimator.predict(features)
+        except ValueError as error:
+            failures.append({"candidate": candidate, "window": window, "error": str(error)[:300]})
+            continue
+        value = metric(recipe, said, labels)
+        classes = tuple(estimator.classes_.tolist()) if recipe.is_class else ()
+        trials.append(_Trial(candidate, window, inside, value, said, scores_of(estimator, features), classes))
     return trials, failures
 
 

@@ -41,10 +41,19 @@ class JobSpec(Struct, frozen=True, kw_only=True):
     created: float = 0.0
 
 
-class JobResult(Struct, frozen=True, kw_only=True):
-    """How a job ended. state: published (the package is there and passed its gate), rejected or failed.
+class Progress(Struct, frozen=True, kw_only=True):
+    """What a job is doing: the step, and where it has parts, how many of them are done."""
 
-    detail: one sentence; begins with `too_few_new_labels` when that is why. model_digest: the package's identity.
+    step: str
+    done: int = 0
+    total: int = 0
+
+
+class JobResult(Struct, frozen=True, kw_only=True):
+    """How a job ended. state: published or held (the package is there and passed its gate), rejected or failed.
+
+    held: a person has to release the version, `detail` says why. detail: one sentence; begins with
+    `too_few_new_labels` when that is why. model_digest: the package's identity.
     """
 
     state: JobState
@@ -60,6 +69,14 @@ def write_whole(path: Path, body: bytes) -> None:
     draft = path.with_name(f"{path.name}.draft")
     draft.write_bytes(body)
     draft.replace(path)
+
+
+def read_progress(out: Path) -> Progress | None:
+    """What a job was doing when it wrote that down last; None when it has not begun."""
+    try:
+        return json.decode((out / PROGRESS_FILE).read_bytes(), type=Progress)
+    except (OSError, ValueError):
+        return None
 
 
 def read_result(out: Path) -> JobResult | None:

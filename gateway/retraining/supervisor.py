@@ -14,8 +14,10 @@ import shutil
 from collections.abc import Awaitable
 from typing import Any
 
+from msgspec import to_builtins
 from msgspec.structs import replace
 
+from gateway import metrics
 from gateway.clock import Clock
 from gateway.documents.job import Job, JobState
 from gateway.documents.policy import RetrainingPolicy
@@ -24,24 +26,27 @@ from gateway.errors import GatewayError, RevisionConflict
 from gateway.execution.admission import AdmissionServer
 from gateway.journal.join import JoinIndex
 from gateway.journal.journal import START, ControlJournal, Offset
-from gateway.journal.record import Alert, Decision
+from gateway.journal.record import Alert
 from gateway.journal.tee import Tee
 from gateway.names import ModelName
-from gateway.registry.manifest import Manifest
 from gateway.registry.registry import Registry
+from gateway.retraining.aftermath import after_change, after_end, after_start
 from gateway.retraining.book import JobBook, job_id
 from gateway.retraining.delivery import Delivery
-from gateway.retraining.facts import champion_of, read_present, retraining_policy
+from gateway.retraining.facts import champion_of, not_possible, read_present, retraining_policy
 from gateway.retraining.launch import JobServer
 from gateway.retraining.memory import NOTHING_PENDING, Memory, newest_cause
-from gateway.retraining.triggers import DAY_SECONDS, Due, Refused, due
+from gateway.retraining.recovery import recover
+from gateway.retraining.spec import read_progress
+from gateway.retraining.tell import tell_job, tell_question, tell_refusal
+from gateway.retraining.triggers import ON_DEMAND, Due, Refused, due, is_low, over
 from gateway.retraining.window import export
 from gateway.settings import Settings
 
-RULE = "retraining/1"
 READ_ENTRIES = 500
 IDLE_SECONDS = 0.5
-MOST_ATTEMPTS = 2
+_STARTED_FIELDS = ("state", "started", "rows", "data_digest", "attempts", "champion")
+_ACTIONS = {JobState.PUBLISHED: "publish", JobState.HELD: "hold"}
 
 log = logging.getLogger("gateway.retraining")
 
@@ -117,7 +122,8 @@ class Supervisor:
     async def reconcile(self) -> float:
         """One look at everything; seconds until the next one is wanted (0: at once)."""
         if not self._recovered:
-            await self._recover()
+            await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+            await recover(self._book, self._registry, self._tee, self._clock.now(), self._directory.parent)
             self._recovered = True
         for model in await self._registry.models():
             if model not in self._memories:
@@ -125,8 +131,8 @@ class Supervisor:
         await self._read_alerts()
         if self._running is not None:
             await self._collect()
-            if self._current is not None and await self._book.is_cancelled(self._current.id):
-                self._server.kill()
+            if self._current is not None:
+                await self._look_at(self._current)
             return IDLE_SECONDS
         return 0.0 if await self._start_one() else IDLE_SECONDS
 
@@ -163,7 +169,8 @@ class Supervisor:
         try:
             await memory.save(self._config, **fields)
         except RevisionConflict:
-            self._memories[memory.model] = await Memory.load(self._config, memory.model)
+            memory = self._memories[memory.model] = await Memory.load(self._config, memory.model)
+        metrics.questions.labels(memory.model).set(bool(memory.state.asks_for_a_person))
 
     # Starting.
 
@@ -173,7 +180,7 @@ class Supervisor:
         for job in queued:
             if job.cancel:
                 await self._book.change(job.id, "job.end", state=JobState.CANCELLED, ended=self._clock.now())
-                self._record(job, "reject", "cancelled before it started")
+                tell_job(self._tee, job, "reject", "cancelled before it started")
         waiting = [job for job in queued if not job.cancel]
         # What people asked for comes first, then models by name.
         models = [ModelName(job.model) for job in waiting] + sorted(self._memories)
@@ -185,15 +192,24 @@ class Supervisor:
 
     async def _consider(self, memory: Memory, queued: Job | None) -> bool:
         now = self._clock.now()
+        seen = memory.state
+        if queued and queued.alert:  # cut off by a restart: what is so of its own alert decides
+            seen = replace(seen, pending_alert=queued.alert, pending_version=queued.champion)
         present = await read_present(
-            self._config, self._registry, self._joins, memory.model, memory.state, queued.id if queued else "", now
+            self._config, self._registry, self._joins, memory.model, seen, queued.id if queued else "", now
         )
         if present.policy.triggers.schedule and not memory.state.last_schedule:
             await self._save(memory, last_schedule=now)
-        if queued and queued.trigger != "on_demand" and present.facts.frozen:  # cut off by a restart, then frozen
-            await self._book.change(
-                queued.id, "job.end", state=JobState.CANCELLED, ended=now, detail="the model is frozen"
-            )
+        await self._save(memory, **after_change(memory.state, present.facts.champion, present.facts.labels))
+        if (
+            memory.state.low_version
+            and present.facts.performance is not None
+            and not is_low(present.policy, present.facts)
+        ):
+            await self._save(memory, low_version=0)
+        if queued and queued.trigger != ON_DEMAND and (reason := over(queued, present.facts)):
+            await self._book.change(queued.id, "job.end", state=JobState.CANCELLED, ended=now, detail=reason)
+            tell_job(self._tee, queued, "reject", f"cut off by a restart and not run again: {reason}")
             return False
         verdict = self._due(present.policy, memory, present.facts, now)
         if isinstance(verdict, Refused):
@@ -216,18 +232,10 @@ class Supervisor:
             return
         alert = memory.state.pending_alert
         await self._save(memory, refused=refused.reason, **forgotten)
-        self._tee.offer(
-            Decision(
-                id=f"retraining-{memory.model}-refuse-{memory.revision}",
-                model=memory.model,
-                actor="retraining",
-                action="refuse",
-                reason=refused.reason,
-                rule=RULE,
-                evidence={"alert": alert, "pending": refused.keep},
-            )
-        )
-        self._tee.flush()
+        if refused.ask:
+            await self._save(memory, asks_for_a_person=refused.reason, asked=True)
+            tell_question(self._tee, memory)
+        tell_refusal(self._tee, memory, refused, alert)
 
     async def _start(
         self, memory: Memory, cause: Due, queued: Job | None, policy: RetrainingPolicy, labels: int
@@ -248,7 +256,7 @@ class Supervisor:
         await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
         manifests = {one.number: one for one in await self._registry.versions(memory.model)}
         champion = manifests.get(await champion_of(self._config, memory.model))
-        problem = _not_possible(champion, policy)
+        problem = not_possible(champion, policy)
         if problem or champion is None:
             await self._can_not(memory, job, queued, problem)
             return False
@@ -265,12 +273,13 @@ class Supervisor:
             rows=exported.description.rows,
             data_digest=exported.description.digest,
             attempts=job.attempts + 1,
+            champion=champion.number,
         )
-        if not await self._begin(job, queued):
-            await self._save(memory, **_after_start(memory, cause, now, labels))  # done before a crash
+        begun = await self._begin(job, queued)
+        await self._save(memory, **after_start(policy, memory.state, cause, now, labels, champion.number))
+        if not begun:  # done before a crash
             return False
-        await self._save(memory, **_after_start(memory, cause, now, labels))
-        self._record(job, "start", job.reason, champion.number)
+        tell_job(self._tee, job, "start", job.reason, champion.number)
         self._current = job
         self._running = asyncio.create_task(self._delivery.deliver(job, champion, policy, directory))
         return True
@@ -278,7 +287,7 @@ class Supervisor:
     async def _begin(self, job: Job, queued: Job | None) -> bool:
         if queued is None:
             return await self._book.create(job)
-        fields = {name: getattr(job, name) for name in ("state", "started", "rows", "data_digest", "attempts")}
+        fields = {name: getattr(job, name) for name in _STARTED_FIELDS}
         return (await self._book.change(job.id, "job.start", **fields)).state is JobState.RUNNING
 
     async def _can_not(self, memory: Memory, job: Job, queued: Job | None, problem: str) -> None:
@@ -286,7 +295,7 @@ class Supervisor:
             await self._refuse(memory, Refused(problem))
             return
         await self._book.fail(job.id, self._clock.now(), problem)
-        self._record(job, "reject", problem)
+        tell_job(self._tee, job, "reject", problem)
 
     # Ending.
 
@@ -297,62 +306,22 @@ class Supervisor:
         task = self._running
         self._running = self._current = None
         job = task.result()
-        action = "publish" if job.state is JobState.PUBLISHED else "reject"
-        self._record(job, action, job.detail, job.version)
+        tell_job(self._tee, job, _ACTIONS.get(job.state, "reject"), job.detail, job.version)
         memory = self._memories.get(ModelName(job.model))
-        if memory is not None and job.state is not JobState.CANCELLED:
-            rejections = 0 if job.state is JobState.PUBLISHED else memory.state.rejections + 1
-            limit = (await retraining_policy(self._config, memory.model)).retraining.guards.back_off_after_rejections
-            asked = rejections > limit
-            if asked and not memory.state.asked:
-                log.warning(
-                    "%s: %d jobs in a row gave no version; look at its recipe or its data", job.model, rejections
-                )
-            await self._save(memory, rejections=rejections, asked=asked)
+        if memory is not None:
+            before = memory.state.asks_for_a_person
+            guards = (await retraining_policy(self._config, memory.model)).retraining.guards
+            await self._save(memory, **after_end(memory.state, job, guards))
+            if memory.state.asks_for_a_person and not before:
+                tell_question(self._tee, memory)
         self._wake.set()
 
-    async def _recover(self) -> None:
-        """After a start: jobs that nobody runs any more, and what they left on the disk."""
-        await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
-        for job in await self._book.open():
-            if job.state is not JobState.RUNNING:
-                continue
-            published = _made_by(await self._registry.versions(ModelName(job.model)), job.id)
-            now = self._clock.now()
-            if published:
-                await self._book.change(
-                    job.id, "job.end", state=JobState.PUBLISHED, ended=now, version=published, detail="published"
-                )
-            elif job.cancel:
-                await self._book.change(job.id, "job.end", state=JobState.CANCELLED, ended=now)
-            elif job.attempts < MOST_ATTEMPTS:
-                await self._book.change(job.id, "job.queue", state=JobState.QUEUED)
-            else:
-                detail = f"the process that ran it ended, {job.attempts} times"
-                await self._book.fail(job.id, now, detail)
-                self._record(job, "reject", detail)
-
-    def _record(self, job: Job, action: str, reason: str, version: int = 0) -> None:
-        self._tee.offer(
-            Decision(
-                id=f"{job.id}-{action}-{job.attempts}",
-                model=job.model,
-                actor="retraining",
-                action=action,
-                reason=reason[:1000],
-                version=version,
-                rule=RULE,
-                evidence={
-                    "job": job.id,
-                    "trigger": job.trigger,
-                    "alert": job.alert,
-                    "state": str(job.state),
-                    "rows": job.rows,
-                    "data_digest": job.data_digest,
-                },
-            )
-        )
-        self._tee.flush()
+    async def _look_at(self, job: Job) -> None:
+        """Show how far the job is, and end it when a person asked for that."""
+        if await self._book.is_cancelled(job.id):
+            self._server.kill()
+        elif (progress := read_progress(self._directory / job.id / "out")) is not None:
+            await self._book.show(job.id, to_builtins(progress))
 
     # Waiting.
 
@@ -380,32 +349,3 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         self._wake.clear()
-
-
-def _not_possible(champion: Manifest | None, policy: RetrainingPolicy) -> str:
-    """Why no job can run at all; "" when one can."""
-    if champion is None:
-        return "no version answers yet: publish a first one, for example with `gateway train`"
-    if not champion.features:
-        return f"{champion.version} names no features, so its rows can not be read by name"
-    if policy.recipe is None:
-        return "the policy names no recipe"
-    return ""
-
-
-def _after_start(memory: Memory, cause: Due, now: float, labels: int) -> dict[str, Any]:
-    """What is remembered of a started job: the cause is used up, the cool-down begins."""
-    today = tuple(started for started in memory.state.started_today if started > now - DAY_SECONDS)
-    fields: dict[str, Any] = {
-        "labels": labels,
-        "last_started": now,
-        "started_today": (*today, now),
-        "refused": "",
-    }
-    if cause.trigger == "schedule":
-        fields["last_schedule"] = now
-    return fields | NOTHING_PENDING
-
-
-def _made_by(versions: Any, job: str) -> int:
-    return next((one.number for one in versions if one.lineage.job == job), 0)

@@ -3,7 +3,7 @@
 An error alert is not lost while a condition is missing (cool-down, budget, a frozen model): it stays pending until it
 is followed or its version no longer answers. What people ask for is followed without these conditions.
 
-    facts -> on demand -> pending alert -> performance -> schedule -> labels -> None
+    facts -> on demand -> pending alert -> performance -> follow-up -> schedule -> labels -> None
                                 |              (each against cool-down, budget, back-off, rollout under way)
                                 v
                      Due, or Refused(keep) with one sentence that does not change from look to look
@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from cronsim import CronSim, CronSimError
 
-from gateway.documents.job import Retraining
+from gateway.documents.job import Job, Retraining
 from gateway.documents.policy import RetrainingPolicy
 from gateway.journal.record import Alert
 from gateway.names import Role
@@ -27,6 +27,10 @@ ERROR_KINDS = frozenset({"concept_drift", "performance"})
 DATA_KINDS = frozenset({"data_drift", "prediction_drift"})
 UNTRAINED = frozenset({"data_quality", "bad_release", "benign_data_drift", "label_shift"})
 """Verdicts that training does not answer: repair the data, take the version back, a new reference, a new threshold."""
+ON_DEMAND = "on_demand"
+FOLLOW_UP = "follow_up"
+FOLLOWED = frozenset({"error_drift", "performance"})
+"""Triggers whose job is followed up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +40,8 @@ class TriggerFacts:
     labels: labelled rows of the model so far. champion: the version that answers; 0 when none does. frozen: a person
     stopped automatic acts. silenced: the pending alert is silenced. latched: the pending alert still holds. queued:
     the oldest job that a person asked for. rollout: the version on its way to champion, 0 for none; rollout_answers:
-    the alert it answers. performance: the policy's metric on the newest labels, None when too few.
+    the alert it answers. performance: the policy's metric on the newest labels, None when too few. is_release: the
+    champion answered no alert when it was published, and took the place of a version that can be restored.
     """
 
     labels: int
@@ -49,6 +54,7 @@ class TriggerFacts:
     rollout: int = 0
     rollout_answers: str = ""
     performance: float | None = None
+    is_release: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,17 +70,18 @@ class Due:
 
 @dataclass(frozen=True)
 class Refused:
-    """Not now, and why. keep: the alert stays pending; False: it is forgotten."""
+    """Not now, and why. keep: the alert stays pending; False: it is forgotten. ask: a person has to act."""
 
     reason: str
     keep: bool = True
+    ask: bool = False
 
 
 def due(policy: RetrainingPolicy, state: Retraining, facts: TriggerFacts, now: float) -> Due | Refused | None:
     """The one thing to do for a model at wall time `now`; None when there is no cause at all."""
     if facts.queued:
-        return Due("on_demand", "a person asked for it", facts.queued)
-    if gone := _forgotten(state, facts):
+        return Due(ON_DEMAND, "a person asked for it", facts.queued)
+    if gone := _forgotten(state, facts) or _bad_release(policy, state, facts):
         return gone
     cause = _cause(policy, state, facts, now)
     if cause is None:
@@ -82,6 +89,32 @@ def due(policy: RetrainingPolicy, state: Retraining, facts: TriggerFacts, now: f
     if hindrance := _hindrance(policy, state, facts, cause, now):
         return Refused(hindrance)
     return cause
+
+
+def over(job: Job, facts: TriggerFacts) -> str:
+    """Why an automatic job that a restart cut off is not run again; "" when its cause still holds.
+
+    facts: with `silenced`, `latched` and `rollout_answers` of the job's own alert.
+    """
+    if facts.frozen:
+        return "the model is frozen"
+    if not facts.has_recipe:
+        return "the policy names no recipe"
+    if job.champion and job.champion != facts.champion:
+        return f"version {job.champion} no longer answers"
+    if not job.alert:
+        return ""
+    if facts.rollout and facts.rollout_answers == job.alert:
+        return f"alert {job.alert}: version {facts.rollout} already answers it"
+    if facts.silenced:
+        return f"alert {job.alert} is silenced"
+    return "" if facts.latched else f"alert {job.alert}: it was cleared"
+
+
+def is_low(policy: RetrainingPolicy, facts: TriggerFacts) -> bool:
+    """True while the policy's metric is known and beyond its bound."""
+    low = policy.triggers.performance
+    return low is not None and facts.performance is not None and _is_below(low.metric, facts.performance, low.below)
 
 
 def considered(policy: RetrainingPolicy, alert: Alert, champion: int) -> str:
@@ -124,6 +157,20 @@ def _forgotten(state: Retraining, facts: TriggerFacts) -> Refused | None:
     return None
 
 
+def _bad_release(policy: RetrainingPolicy, state: Retraining, facts: TriggerFacts) -> Refused | None:
+    """An error alert right after a promotion that answered none is about that version: roll it back."""
+    if not state.pending_alert or state.pending_trigger != "error_drift" or state.champion != facts.champion:
+        return None
+    after = facts.labels - state.champion_labels
+    if not facts.is_release or after >= policy.guards.settle_labels:
+        return None
+    reason = (
+        f"alert {state.pending_alert}: version {facts.champion} was promoted {after} labels before, roll it back "
+        "instead of training another one (gateway rollout roll-back)"
+    )
+    return Refused(reason, keep=False, ask=True)
+
+
 def _cause(policy: RetrainingPolicy, state: Retraining, facts: TriggerFacts, now: float) -> Due | None:
     triggers = policy.triggers
     if state.pending_alert:
@@ -131,9 +178,15 @@ def _cause(policy: RetrainingPolicy, state: Retraining, facts: TriggerFacts, now
         reason = f"alert {state.pending_alert} about version {state.pending_version}"
         return Due(state.pending_trigger, reason, state.pending_alert, answers, state.pending_since_ns)
     low = triggers.performance
-    if low is not None and facts.performance is not None and _is_below(low.metric, facts.performance, low.below):
+    if low is not None and is_low(policy, facts) and state.low_version != facts.champion:
         reason = f"{low.metric} is {facts.performance:.4g}, the policy's bound is {low.below:g}"
         return Due("performance", reason, f"performance-{facts.labels}")
+    if state.follow_up_alert and state.follow_ups < len(policy.follow_ups):
+        distance = policy.follow_ups[state.follow_ups]
+        if facts.labels - state.follow_up_labels >= distance:
+            reason = f"follow-up: {distance} labels after the job of {state.follow_up_alert}"
+            key = f"{FOLLOW_UP}-{state.follow_up_alert}-{distance}"
+            return Due(FOLLOW_UP, reason, key, change_ns=state.follow_up_since_ns)
     if triggers.schedule and state.last_schedule:
         at = next_run(triggers.schedule, state.last_schedule)
         if at <= now:

@@ -59,6 +59,8 @@ def rows_wanted(policy: RetrainingPolicy) -> int:
     """How many of the newest rows the policy's windows can use."""
     # Days and samples reach back as far as there are rows.
     sizes = [window.rows or MOST_ROWS for window in policy.windows if isinstance(window, Window)]
+    if "dynamic" in policy.windows:
+        sizes.append(MOST_ROWS)
     return min(MOST_ROWS, max([USUAL_ROWS, *sizes]) + SPARE_ROWS)
 
 
@@ -87,6 +89,12 @@ def _places(manifest: Manifest | None, wanted: Sequence[str]) -> list[int] | Non
     return [there[name] for name in wanted] if wanted and all(name in there for name in wanted) else None
 
 
+def texts_of(manifest: Manifest) -> frozenset[str]:
+    """The features that the version takes as texts."""
+    inputs = {tensor.name for tensor in manifest.inputs if tensor.datatype == "BYTES"}
+    return frozenset(feature.name for feature in manifest.features if feature.input in inputs)
+
+
 def _write(
     rows: Sequence[LabelledRow],
     manifests: Mapping[int, Manifest],
@@ -98,7 +106,13 @@ def _write(
     features = [feature.name for feature in champion.features]
     usable = in_order(rows, manifests, features)
     description = write_dataset(
-        directory, usable, model=champion.model, features=features, alert=alert, change_ns=change_ns
+        directory,
+        usable,
+        model=champion.model,
+        features=features,
+        alert=alert,
+        change_ns=change_ns,
+        texts=texts_of(champion),
     )
     asked = champion.lineage.parameters
     least, holdout = int(asked.get("least_rows", 0)), int(asked.get("asked_holdout_rows", 0))

@@ -19,6 +19,8 @@ def eligible(manifest: Manifest, condition: Condition, champion: int) -> str:
         return f"it is quarantined ({condition.reason})"
     if condition.rolled_back:
         return f"it was rolled back ({condition.reason})"
+    if manifest.gate.hold and not condition.released:
+        return f"a person has to release it ({manifest.gate.hold})"
     if not manifest.lineage.data_digest:
         return "its training data are unknown"
     if manifest.lineage.source != "job":

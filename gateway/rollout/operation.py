@@ -232,14 +232,19 @@ class Operations:
         return await self._set_freeze(model, Freeze(frozen=False, actor=actor, reason=reason, since=self._clock.now()))
 
     async def release(self, version: VersionId, reason: str, actor: str) -> Condition:
-        """Lift a version's quarantine, and the mark that it was rolled back. Raises VersionNotFound, NotAllowed."""
+        """Lift a version's quarantine, the mark that it was rolled back, or the hold of its gate.
+
+        Raises VersionNotFound, NotAllowed.
+        """
         present = await self.rollouts.present(version.model)
         if version.number not in present.manifests:
             raise VersionNotFound(f"there is no version {version}")
         before = present.condition(version.number)
-        if not (before.quarantined or before.rolled_back or before.suspect):
-            raise NotAllowed(f"{version} is neither quarantined nor rolled back")
-        clean = Condition(proven=before.proven, reason=reason, since=self._clock.now())
+        is_held = bool(present.manifests[version.number].gate.hold) and not before.released
+        if not (before.quarantined or before.rolled_back or before.suspect or is_held):
+            raise NotAllowed(f"{version} is neither quarantined nor rolled back nor held for a person")
+        released = before.released or is_held
+        clean = Condition(proven=before.proven, reason=reason, since=self._clock.now(), released=released)
         return await self.rollouts.set_condition(version, lambda _: clean, actor, "release")
 
     async def _move(self, present: Present, route: Route, action: str, reason: str, actor: str) -> Changed:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from gateway.documents.plan import PLANS, plan_faults
 from gateway.documents.policy import PlanStep, Policy
-from gateway.documents.rollout import Phase, Rollout
+from gateway.documents.rollout import Phase, Rollout, Step
 from gateway.errors import InvalidConfig, NotAllowed, VersionNotFound
 from gateway.rollout.present import Present
+
+DATA_DRIFT = "data_drift"
+"""The trigger of a retraining job whose version is only shadowed (policy: `data_drift: shadow_only`)."""
 
 
 def new_rollout(
@@ -21,7 +24,8 @@ def new_rollout(
 ) -> Rollout:
     """A rollout that waits for its first step. Raises InvalidConfig where the policy has no such plan.
 
-    A person's return to a recent champion has the last step of the plan only. dry_run: so, or where the policy says so.
+    A person's return to a recent champion has the last step of the plan only; a version that was trained because the
+    inputs moved is only shadowed until a person approves it. dry_run: so, or where the policy says so.
     """
     policy = present.policy.rollout
     steps = tuple(step.step for step in steps_of(present.policy, plan))
@@ -29,6 +33,8 @@ def new_rollout(
     if returns:
         steps = steps[-1:]
         reason = f"{reason}: {returns}" if reason else returns
+    elif not by_hand and present.manifests[version].lineage.trigger == DATA_DRIFT:
+        steps = only_shadowed(steps)
     return Rollout(
         model=present.model,
         version=version,
@@ -50,6 +56,12 @@ def new_rollout(
         dry_run=dry_run or policy.dry_run,
         slices=present.policy.monitoring.slices,
     )
+
+
+def only_shadowed(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The plan's shadow steps, and a promotion that waits for a person: nobody knows that the champion fails."""
+    shadows = tuple(step for step in steps if step.shadow is not None)
+    return (*(shadows or (Step(shadow=100, until_pairs=500),)), Step(promote="approve"))
 
 
 def was_champion(present: Present, version: int, now: float) -> str:

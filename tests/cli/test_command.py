@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.jobs import read_label
+from gateway.cli.jobs import progress_line, read_label
 from gateway.cli.journal import read_since
 from gateway.cli.serve import serve
 from gateway.settings import Settings
@@ -246,3 +246,11 @@ def test_since_is_an_age_or_a_moment() -> None:
     assert read_since("1970-01-01T00:00:01+00:00") == 1_000_000_000
     now = time.time()
     assert abs((read_since("1h") or 0) / 1e9 - (now - 3600)) < 5
+
+
+def test_progress_of_a_job_is_said_in_a_few_words() -> None:
+    """A step, and how much of it is done where that is known."""
+    running = {"state": "running", "progress": {"step": "try tree on rows:1000", "done": 2, "total": 6}}
+    assert progress_line(running) == "try tree on rows:1000 (2 of 6 done)"
+    assert progress_line({"state": "running", "progress": {"step": "gate", "done": 0, "total": 0}}) == "gate"
+    assert progress_line({"state": "published", "progress": {"step": "gate"}}) == "published"

@@ -186,3 +186,38 @@ def test_init_makes_a_project_and_leaves_what_is_there(command: Command, tmp_pat
     read_settings({}, {}, tmp_path / "p" / "gateway.yaml")
     assert read_policy_file(tmp_path / "p" / "router_config" / "example.yaml")[1].model == "example"
     assert load_recipe(tmp_path / "p" / "models" / "example.py").model == "example"
+
+
+TEXTS = """
+from gateway.retraining.recipe import Feature, Recipe
+
+def trees():
+    from sklearn.tree import DecisionTreeClassifier
+    return DecisionTreeClassifier(max_depth=4)
+
+recipe = Recipe(model="colours", features=[Feature(name="a"), Feature(name="colour", kind="categorical")], label="y",
+                classes=[0, 1], candidates={"trees": trees}, holdout_rows=100, validation_rows=100, least_rows=50)
+"""
+
+
+def test_train_with_texts_is_published_and_made_again(command: Command, tmp_path: Path) -> None:
+    """A version from a file: texts pass the publish check, and the same file gives the same digest."""
+    rows = [(number * 37 % 101 / 101, ("red", "blue", "")[number % 3]) for number in range(500)]
+    lines = [f"{a},{colour},{int((a > 0.5) != (colour == 'red'))}" for a, colour in rows]
+    (tmp_path / "rows.csv").write_text("\n".join(["a,colour,y", *lines]) + "\n")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "colours.py").write_text(TEXTS)
+    file = ("--csv", str(tmp_path / "rows.csv"), "--models", str(tmp_path / "models"), "--data", str(tmp_path / "data"))
+    made = command("train", "colours", *file, "--json")
+    assert made.json["version"] == "colours@1"
+    again = command("train", "--reproduce", "colours@1", *file, "--json")
+    assert (again.code, again.json["same"]) == (0, True)
+    others = [line.replace("0.3", "0.7") for line in lines]
+    (tmp_path / "rows.csv").write_text("\n".join(["a,colour,y", *others]) + "\n")
+    other = command("train", "--reproduce", "colours@1", *file, "--json")
+    assert (other.code, other.json["same"]) == (1, False)
+    assert "the rows are others" in other.json["differences"][0]
+    out = ("--export", str(tmp_path / "rows.parquet"))
+    assert command("train", "--reproduce", "colours@1", "--data", str(tmp_path / "data"), *out).code == 1
+    unkept = command("train", "--reproduce", "colours@1", "--data", str(tmp_path / "data"))
+    assert (unkept.code, "--csv FILE" in unkept.err) == (1, True)

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from gateway.documents.job import Retraining
-from gateway.documents.policy import Gate, RetrainingPolicy
+from gateway.documents.job import Job, JobState, Retraining
+from gateway.documents.policy import Gate, JobGuards, RetrainingPolicy
+from gateway.retraining.aftermath import after_end, after_start
 from gateway.retraining.evaluate import paired, sign_test
 from gateway.retraining.gate import Parity, Scores, gate
 from gateway.retraining.memory import NOTHING_PENDING
@@ -135,3 +136,23 @@ def test_cool_down_and_budget_bound_the_number_of_jobs(
     assert all(later[0] - earlier[0] >= cooldown for earlier, later in pairwise(starts))
     for _, start in starts:
         assert sum(start - DAY_SECONDS < other <= start for _, other in starts) <= budget
+
+
+@given(st.lists(st.tuples(st.integers(1, 4000), st.booleans()), min_size=1, max_size=40))
+def test_an_alert_is_followed_up_a_bounded_number_of_times(steps: list[tuple[int, bool]]) -> None:
+    """However labels come: at most one job for each distance, none after one that was not published."""
+    policy = RetrainingPolicy(recipe="m.py", guards=JobGuards(cooldown_labels=0))
+    alarm = Due("error_drift", "", "a1", "a1")
+    state = replace(Retraining(champion=1), **after_start(policy, Retraining(), alarm, 1.0, 100, 1))
+    labels, outcomes = 100, list[bool]()
+    for number, (more, is_published) in enumerate(steps):
+        labels += more
+        cause = due(policy, state, TriggerFacts(labels=labels, champion=1), 2.0 + number)
+        if isinstance(cause, Due):
+            state = replace(state, **after_start(policy, state, cause, 2.0 + number, labels, 1))
+            ended = JobState.PUBLISHED if is_published else JobState.REJECTED
+            job = Job(id="j", model="m", trigger=cause.trigger, reason="", state=ended)
+            state = replace(state, **after_end(state, job, policy.guards))
+            outcomes.append(is_published)
+    assert len(outcomes) <= len(policy.follow_ups)
+    assert all(outcomes[:-1])

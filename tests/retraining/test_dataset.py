@@ -12,8 +12,11 @@ from msgspec.structs import replace
 
 from gateway.errors import InvalidConfig
 from gateway.journal.join import LabelledRow
+from gateway.registry.manifest import Feature, Manifest, Tensor
 from gateway.retraining.dataset import ROWS_FILE, head, read_csv, read_dataset, write_dataset
+from gateway.retraining.parquet import write_parquet
 from gateway.retraining.recipe import Recipe, load_recipe
+from gateway.retraining.window import texts_of
 
 Rows = Callable[..., list[LabelledRow]]
 
@@ -109,3 +112,39 @@ def test_empty_cell_is_a_missing_value(tmp_path: Path, quick: Recipe) -> None:
     dataset = read_csv(path, quick)
     assert dataset.features[0, 0] == 0.5
     assert np.isnan(dataset.features[0, 1])
+
+
+def test_rows_of_a_version_that_takes_texts_keep_them(tmp_path: Path, labelled: Rows) -> None:
+    """Which columns are texts is in the champion's inputs; what was redacted in a number's place is no text."""
+    rows = [replace(row, inputs=[row.inputs[0], ("de", None)[row.ordinal % 2]]) for row in labelled(10)]
+    rows[3] = replace(rows[3], inputs=["***", "de"])
+    written = write_dataset(tmp_path, rows, model="quick", features=["a", "land"], texts={"land"})
+    assert (written.rows, written.skipped, written.texts) == (9, 1, (1,))
+    found = read_dataset(tmp_path)
+    assert found.plain(np.array([0, 1])) == [[rows[0].inputs[0], None], [rows[1].inputs[0], "de"]]
+    manifest = Manifest(
+        model="quick",
+        inputs=tuple(
+            Tensor(name=name, datatype=datatype, shape=(-1, 1))
+            for name, datatype in (("features", "FP32"), ("texts", "BYTES"))
+        ),
+        features=(Feature(name="a", input="features"), Feature(name="land", kind="categorical", input="texts")),
+    )
+    assert texts_of(manifest) == {"land"}
+
+
+def test_rows_are_written_as_parquet_for_other_tools(tmp_path: Path, labelled: Rows) -> None:
+    """Numbers, texts, what is missing, labels and times, with the digest that the version names."""
+    import pyarrow.parquet
+
+    rows = [replace(row, inputs=[row.inputs[0], ("de", None)[row.ordinal % 2]]) for row in labelled(10)]
+    rows[0] = replace(rows[0], inputs=[None, "fr"])
+    written = write_dataset(tmp_path, rows, model="quick", features=["a", "land"], texts={"land"})
+    write_parquet(read_dataset(tmp_path), tmp_path / "rows.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "rows.parquet")
+    assert table.column_names == ["a", "land", "label", "predicted_at", "labelled_at"]
+    assert table["a"].null_count == 1
+    assert table["land"].to_pylist()[:3] == ["fr", "de", None]
+    assert table["label"].to_pylist() == [row.label for row in rows]
+    assert table.schema.metadata[b"gateway.digest"].decode() == written.digest
+    assert table["labelled_at"].cast("int64").to_pylist() == [row.labelled_ns for row in rows]

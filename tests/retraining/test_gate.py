@@ -7,7 +7,7 @@ import pytest
 
 from gateway.documents.policy import Gate
 from gateway.registry.manifest import GateReport
-from gateway.retraining.gate import Parity, Scores, gate
+from gateway.retraining.gate import Parity, Scores, better, fairness, gate, golden, learned, size
 
 GOOD = Parity(1.0, 1e-7)
 
@@ -70,3 +70,39 @@ def test_part_of_the_rows_that_got_worse_is_named() -> None:
 def test_baseline_that_nobody_could_compute_is_no_obstacle() -> None:
     """A window with one class has no simple model."""
     assert gate(scores(1, parity=GOOD), None, {}, Gate(beats=("simple", "majority"))).passed
+
+
+def test_fall_on_the_golden_rows_holds_instead_of_rejecting() -> None:
+    """Ten points are the policy's; the version is good by every other check, so a person decides."""
+    fell = golden(scores(30).losses, 0.02, "of the champion", Gate())
+    report = gate(scores(20, parity=GOOD), scores(20), {}, Gate(), further=[fell])
+    assert report.passed
+    assert "golden" in report.hold
+    fine = golden(scores(30).losses, 0.05, "of the champion", Gate())
+    assert gate(scores(20, parity=GOOD), scores(20), {}, Gate(), further=[fine]).hold == ""
+    assert not gate(scores(90, parity=GOOD), scores(20), {}, Gate(), further=[fell]).passed
+
+
+def test_groups_that_fare_differently_are_told_by_evidence() -> None:
+    """Forty points apart on a hundred rows each is evidence, four points are not; without a limit nobody is asked."""
+    groups = {"x=1": np.arange(200) < 100, "x=2": np.arange(200) >= 100}
+    limited = Gate(fairness_gap=0.1)
+    assert fairness(scores(40).losses, groups, limited)[0]["passed"] is False
+    assert fairness(scores(14).losses, groups, limited)[0]["passed"] is True
+    assert fairness(scores(40).losses, groups, Gate()) == []
+
+
+def test_size_and_follow_up_are_checked() -> None:
+    """A file over the limit is stopped; a model that nobody waits for has to be better, not only as good."""
+    assert size(300_000_000, Gate())["passed"] is False
+    assert size(1_000_000, Gate())["passed"] is True
+    assert better(scores(20).losses, scores(20).losses)["passed"] is False
+    assert better(scores(19).losses, scores(20).losses)["passed"] is True
+
+
+def test_learned_asks_for_evidence() -> None:
+    """Six rows of 200 better than a constant answer is luck, sixty are not; better on every row is certain."""
+    assert learned(scores(80).losses, scores(86).losses)["passed"] is False
+    assert learned(scores(30).losses, scores(90).losses)["passed"] is True
+    assert learned(scores(0).losses, scores(200).losses)["passed"] is True
+    assert learned(scores(80).losses, scores(80).losses)["passed"] is False

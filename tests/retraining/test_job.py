@@ -55,7 +55,7 @@ def test_first_version_of_the_electricity_stream(tmp_path: Path, electricity_pat
     assert manifest.gate.error_rows == 650
     assert manifest.gate.error_rate is not None
     assert manifest.gate.error_rate < 0.3
-    assert set(manifest.gate.baselines) == {"majority", "last_label", "simple"}
+    assert set(manifest.gate.baselines) == {"random", "majority", "last_label", "simple"}
     outputs = load(manifest, package).run(from_rows([[0.06, 0.44, 0.004, 0.42, 0.41, 0.0]], manifest))
     assert set(outputs) == {"label", "probabilities"}
     assert outputs["probabilities"].sum() == pytest.approx(1.0)

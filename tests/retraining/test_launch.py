@@ -187,3 +187,19 @@ def _is_gone(process: int) -> bool:
     except psutil.TimeoutExpired:
         return found.status() == psutil.STATUS_ZOMBIE
     return True
+
+
+async def test_job_leaves_neither_processes_nor_files(
+    server: JobServer, order: Callable[..., Order], tmp_path: Path
+) -> None:
+    """Workers that a recipe starts end with the job, and what it puts into the temporary folder lies beside its log."""
+    body = (
+        "import os, subprocess, tempfile; child = subprocess.Popen(['sleep', '600']); "
+        "fd, name = tempfile.mkstemp(); os.write(fd, str(child.pid).encode()); raise ValueError(name)"
+    )
+    assert await server.run(order(body)) == 0
+    result = read_result(tmp_path / "out")
+    assert result is not None
+    name = Path(result.detail.rpartition(" ")[2])
+    assert name.parent == tmp_path
+    assert _is_gone(int(await asyncio.to_thread(name.read_text)))

@@ -60,10 +60,16 @@ def test_missing_recipe_file_is_told_by_name(tmp_path: Path) -> None:
         ({"candidates": {}}, "candidates"),
         ({"label": "a"}, "features"),
         ({"features": [Feature(name="a", kind="text")]}, "kind"),
-        ({"features": [Feature(name="a", kind="categorical", categories=("x",))]}, "categories"),
+        ({"features": [Feature(name="a", kind="categorical", categories=("x", 1))]}, "categories"),
         ({"features": [Feature(name="a", low=1.0, high=0.0)]}, "low"),
         ({"features": [Feature(name="a", high=float("inf"))]}, "finite"),
         ({"model": "no name"}, "model name"),
+        ({"spaces": {"two": {}}}, "spaces"),
+        ({"spaces": {"one": {"depth": []}}}, "list of values"),
+        ({"search": "luck"}, "search"),
+        ({"golden": "../golden.csv"}, "golden"),
+        ({"fairness": ["z"]}, "fairness"),
+        ({"classes": [], "metric": "mae", "calibrate": True}, "calibrate"),
     ],
 )
 def test_field_that_does_not_fit_is_named(fields: dict[str, object], word: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from gateway.journal.join import LabelledRow
 from gateway.retraining.dataset import Dataset, read_dataset, write_dataset
 from gateway.retraining.evaluate import last_known, split
 from gateway.retraining.recipe import Recipe
-from gateway.retraining.search import search, window_name, window_rows
+from gateway.retraining.search import search
+from gateway.retraining.span import window_name, window_rows
 
 SECOND = 1_000_000_000
 START_NS = 1_700_000_000 * SECOND
@@ -63,9 +65,9 @@ def test_no_trial_was_fitted_on_a_row_it_is_scored_on(
     seen: list[np.ndarray] = []
     original = room.fit
 
-    def spy(recipe: Recipe, candidate: str, rows_of: Dataset, rows: np.ndarray, seed: int) -> object:
+    def spy(recipe: Recipe, candidate: str, rows_of: Dataset, rows: np.ndarray, seed: int, *more: Any) -> object:
         seen.append(rows)
-        return original(recipe, candidate, rows_of, rows, seed)
+        return original(recipe, candidate, rows_of, rows, seed, *more)
 
     monkeypatch.setattr(room, "fit", spy)
     parts = split(dataset, 100)

@@ -14,6 +14,7 @@ from msgspec import json
 from gateway.clock import ManualClock
 from gateway.documents.alert import AlertHandling, Monitoring
 from gateway.documents.job import Job, JobState, Retraining
+from gateway.documents.lease import Condition
 from gateway.documents.policy import Policy
 from gateway.documents.rollout import Freeze
 from gateway.documents.route import Route, read_route
@@ -27,14 +28,18 @@ from gateway.documents.store import (
     retraining_name,
     route_name,
 )
+from gateway.errors import NotAllowed
 from gateway.execution.admission import AdmissionServer
 from gateway.journal.join import LabelledRow
 from gateway.journal.journal import START, Offset
 from gateway.journal.record import Alert, Decision
 from gateway.names import ModelName, Role, VersionId
-from gateway.retraining.job import first_job
+from gateway.retraining.archive import kept_spec
+from gateway.retraining.job import first_job, run_job
 from gateway.retraining.launch import JobServer
+from gateway.retraining.spec import read_progress
 from gateway.retraining.supervisor import Supervisor
+from gateway.rollout.eligibility import eligible
 from gateway.settings import Settings
 from gateway.stores.memory import connect_memory
 from gateway.stores.stores import Stores
@@ -410,3 +415,88 @@ async def test_run_reacts_to_an_alert_and_ends_cleanly(house: House) -> None:
     assert house.supervisor._running is None
     assert house.servers[0].child == 0
     assert (await house.stores.registry.versions(QUICK))[1].version == VersionId(QUICK, 2)
+
+
+async def test_cut_off_job_of_a_champion_that_is_gone_is_not_run_again(house: House) -> None:
+    """Its alert was about a version that answers no longer; the reason is kept."""
+    await house.labels(400)
+    job = Job(
+        id="j1",
+        model="quick",
+        trigger="error_drift",
+        reason="",
+        state=JobState.RUNNING,
+        alert="a1",
+        attempts=1,
+        champion=7,
+    )
+    await house.put(job_name(job.id), json.encode(job))
+    await house.look()
+    found = await house.job()
+    assert (found.state, found.detail) == (JobState.CANCELLED, "version 7 no longer answers")
+    assert await house.versions() == 1
+
+
+async def test_version_that_falls_on_golden_rows_is_held_until_a_person_releases_it(
+    house: House, quick_path: Path
+) -> None:
+    """It is in the registry, starts nothing, answers the alert so that no second one is made, and asks for a person."""
+    give_golden_rows(quick_path, house._labelled(200, first=9000))
+    policy = {"model": "quick", "rollout": {"start": "auto"}, "retraining": {"recipe": "models/quick.py"}}
+    await house.put(policy_name(QUICK), Policy.model_validate(policy).encode())
+    await house.labels(400)
+    house.alert()
+    await house.look()
+    job = await house.job()
+    assert (job.state, job.version) == (JobState.HELD, 2), job.detail
+    assert await house.decisions() == ["start", "hold", "ask"]
+    assert "version 2 waits to be released" in (await house.memory()).asks_for_a_person
+    manifest = (await house.stores.registry.versions(QUICK))[1]
+    assert "release" in eligible(manifest, Condition(), 1)
+    assert eligible(manifest, Condition(released=True), 1) == ""
+    house.alert("a2")  # raised once more: there is an answer already, whenever a person has time
+    await house.labels(400)
+    await house.look()
+    assert await house.jobs() == 1
+    assert "version 2" in (await house.memory()).refused
+
+
+def give_golden_rows(recipe: Path, rows: list[LabelledRow]) -> None:
+    """Put rows beside the recipe, and their file's name into it."""
+    recipe.write_text(recipe.read_text().replace('label="y"', 'label="y", golden="golden.csv"'))
+    lines = [f"{row.inputs[0]},{row.inputs[1]},{row.label}" for row in rows]
+    (recipe.parent / "golden.csv").write_text("\n".join(["a,b,y", *lines]) + "\n")
+
+
+async def test_version_is_made_again_from_what_was_kept_of_its_job(
+    house: House, quick_path: Path, tmp_path: Path
+) -> None:
+    """The recipe may have changed and more labels come since: the rows, the recipe and the spec are its own."""
+    await house.labels(400)
+    house.alert()
+    await house.look()
+    await house.labels(300)
+    make_broken(quick_path)
+    manifest = (await house.stores.registry.versions(QUICK))[1]
+    result = run_job(kept_spec(house.settings.data, manifest, tmp_path / "again"))
+    assert (result.model_digest, result.data_digest) == (manifest.digest, manifest.lineage.data_digest)
+    with pytest.raises(NotAllowed, match="not kept"):
+        kept_spec(house.settings.data, (await house.stores.registry.versions(QUICK))[0], tmp_path)
+
+
+async def test_progress_of_a_running_job_is_in_its_document(house: House, quick_path: Path) -> None:
+    """People see what it is doing; it costs no audit entry."""
+    make_endless(quick_path)
+    await house.labels(400)
+    house.alert()
+    await house.supervisor.reconcile()
+    directory = house.settings.data / "jobs" / (await house.job()).id / "out"
+    await until(lambda: (progress := read_progress(directory)) is not None and progress.total > 0)
+    await house.supervisor.reconcile()
+    progress = (await house.job()).progress
+    assert (progress["step"], progress["done"]) == ("try tree on since_change", 0)
+    assert [entry.action for entry in await house.stores.config.audit(0, 100) if entry.action.startswith("job")] == [
+        "job.start"
+    ]
+    await house.put(job_name((await house.job()).id), json.encode(job_with_cancel(await house.job())))
+    await house.look()

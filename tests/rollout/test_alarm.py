@@ -39,6 +39,24 @@ async def test_an_alert_on_the_version_on_trial_rolls_it_back(world: World, phas
 
 
 @pytest.mark.parametrize(
+    ("answers", "kind", "champion"), [("", "concept_drift", 1), ("", "data_drift", 2), ("a1", "concept_drift", 2)]
+)
+async def test_error_alert_right_after_the_promotion_restores_the_version_before(
+    world: World, answers: str, kind: str, champion: int
+) -> None:
+    """A bad release is rolled back, not trained over; a version that answers an alert has nothing to return to."""
+    manifest = world.registry.manifests[2]
+    world.registry.manifests[2] = replace(manifest, lineage=replace(manifest.lineage, alert=answers))
+    await _start(world)
+    await world.operations.promote(MODEL, "it looks good", "ada")
+    await world.settle()
+    assert (world.route.champion, world.rollout.guarding) == (2, True)
+    world.alert(role=Role.CHAMPION, kind=kind)
+    await world.settle()
+    assert world.route.champion == champion
+
+
+@pytest.mark.parametrize(
     "fields",
     [
         {"version": 1, "role": Role.CHAMPION},

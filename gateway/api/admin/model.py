@@ -85,6 +85,20 @@ def glance(state: ModelState) -> dict[str, Any]:
         "monitored": state.monitoring is not None and state.monitoring.monitored,
         "note": state.monitoring.note if state.monitoring is not None else "",
         "job": state.job,
+        "retraining": _retraining(state),
+    }
+
+
+def _retraining(state: ModelState) -> dict[str, Any]:
+    """What the supervisor remembers, as far as a person can use it."""
+    known = state.retraining
+    return {
+        "asks_for_a_person": known.asks_for_a_person,
+        "refused": known.refused,
+        "rejections": known.rejections,
+        "pending_alert": known.pending_alert,
+        "follow_ups_of": known.follow_up_alert,
+        "last_started": known.last_started,
     }
 
 
@@ -106,6 +120,8 @@ def _version(state: ModelState, manifest: Manifest) -> dict[str, Any]:
         "trigger": manifest.lineage.trigger,
         "parent": manifest.lineage.parent,
         "gate": manifest.gate.passed,
+        "hold": manifest.gate.hold,
+        "data_known": bool(manifest.lineage.data_digest),
         "role": _role(state, number),
         "condition": state.conditions.get(number, Condition()),
     }

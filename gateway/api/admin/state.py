@@ -12,7 +12,7 @@ from gateway.api.control import ControlPorts
 from gateway.documents.alert import AlertHandling, Monitoring
 from gateway.documents.experiment import Experiment, experiment_name
 from gateway.documents.imported import Imported, imported_name
-from gateway.documents.job import JOB_ENDED, Job
+from gateway.documents.job import JOB_ENDED, Job, Retraining
 from gateway.documents.lease import Condition, GatewayLease, Served
 from gateway.documents.rollout import Freeze, Rollout
 from gateway.documents.route import Route, read_route
@@ -22,6 +22,7 @@ from gateway.documents.store import (
     freeze_name,
     monitoring_name,
     policy_name,
+    retraining_name,
     rollout_name,
     route_name,
 )
@@ -50,6 +51,7 @@ class ModelState:
     handling: Mapping[str, AlertHandling] = field(default_factory=dict)
     served: Sequence[tuple[GatewayLease, Served]] = ()
     job: Job | None = None
+    retraining: Retraining = field(default_factory=Retraining)
 
     def is_acknowledged(self, alert: str) -> bool:
         """True when a person has seen the alert."""
@@ -104,6 +106,7 @@ async def read_model(ports: ControlPorts, model: ModelName) -> ModelState:
         handling=await read_handling(ports, monitoring),
         served=[(lease, lease.models[model]) for lease in leases],
         job=await _live_job(ports, model),
+        retraining=await find_as(ports, retraining_name(model), Retraining) or Retraining(),
     )
 
 

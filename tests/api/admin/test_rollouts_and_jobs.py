@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from gateway.documents.alert import Live, Monitoring
-from gateway.documents.job import Job, JobState
+from gateway.documents.job import Job, JobState, Retraining
 from gateway.documents.lease import Condition, GatewayLease, Served
 from gateway.documents.policy import Policy
 from gateway.documents.store import (
@@ -18,6 +18,7 @@ from gateway.documents.store import (
     job_name,
     monitoring_name,
     policy_name,
+    retraining_name,
 )
 from gateway.names import VersionId
 from tests.api.admin.conftest import MODEL, Office
@@ -145,6 +146,13 @@ async def test_an_ended_or_unknown_job_can_not_be_cancelled(admin: httpx.AsyncCl
     assert (await admin.delete("/admin/jobs/j1")).status_code == 409
     assert (await admin.delete("/admin/jobs/j2")).status_code == 404
     assert (await admin.get("/admin/jobs", params={"limit": "many"})).status_code == 400
+
+
+async def test_what_a_person_is_asked_for_is_shown_with_the_model(admin: httpx.AsyncClient, office: Office) -> None:
+    """Nobody reads a log to learn that the gate said no all night."""
+    await office.put(retraining_name(MODEL), Retraining(rejections=3, asks_for_a_person="look at its data"))
+    shown = (await admin.get(AT)).json()["retraining"]
+    assert (shown["asks_for_a_person"], shown["rejections"]) == ("look at its data", 3)
 
 
 def monitoring() -> Monitoring:

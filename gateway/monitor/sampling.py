@@ -16,9 +16,9 @@ from msgspec.structs import replace
 EVERYTHING: Final = 1.0
 SMALLEST: Final = 1 / 64
 
-_BEHIND_SECONDS: Final = 2.0
-_NEAR_SECONDS: Final = 1.0
-_SETTLE_SECONDS: Final = 3.0
+_BEHIND_SECONDS: Final = 1.0
+_NEAR_SECONDS: Final = 0.5
+_SETTLE_SECONDS: Final = 2.0
 """How long a lag is watched before it is judged."""
 
 _CATCHING_UP: Final = 0.1

@@ -22,7 +22,8 @@ from gateway.monitor.panel import Panel
 from gateway.monitor.second_opinion import SecondOpinion
 from tests.statistics import monitor_rules as rules
 from tests.statistics import monitor_streams as streams
-from tests.statistics.monitor_scenes import ERROR_SCENES, ROW_SCENES, Bar, Heard, Scene
+from tests.statistics.monitor_bars import Bar, Heard
+from tests.statistics.monitor_scenes import ERROR_SCENES, ROW_SCENES, Scene
 from tests.statistics.rollout_study import table
 
 SEED = 20240817

@@ -1,10 +1,10 @@
 """Which bets a reference allows: for every score its null interval, and the bets on "above" and "below" it.
 
 A score's mean may move within [low, high], around what it was on the reference. The interval covers what the reference
-can not know: its own sampling error and, for what it never saw, how much it may have missed. A bet is linear
-in the score and has the mean 1 at most while the score's mean stays inside, so that its running product is an
-e-process; autocorrelated scores are tempered, their factors raised to 1 / tau. Where the interval leaves no room there
-is no bet: it would never fall, so it would reach any threshold by counting alone. `reasons` says where that is so.
+can not know: its own sampling error and, for what it never saw, how much it may have missed. A bet is linear in the
+score and has the mean 1 at most while the score's mean stays inside, so that its running product is an e-process;
+autocorrelated scores are tempered, their factors raised to a power. Where the interval leaves no room there is no bet:
+it would never fall, so it would reach any threshold by counting alone. `reasons` says where that is so.
 
 Pure, numbers only. Sources: Shin, Ramdas, Rinaldo, E-detectors, 2022; for tau Sokal, Monte Carlo Methods, 1997.
 """
@@ -22,9 +22,9 @@ from gateway.registry.reference import Reference
 QUALITY, INPUTS, PREDICTION = range(3)
 """Groups of scores, each told by an alert of its own."""
 
-_SLOPES = (0.15, 0.35, 0.7, 0.95)
-_FLOORS = {"level": 0.02, "spread": 0.02, "range": 0.001, "missing": 0.002, "category": 0.02, "unseen": 0.001}
-_SHARES = {"level": 4.0, "spread": 2.0, "range": 1.0, "missing": 1.0, "category": 4.0, "unseen": 2.0}
+_SLOPES = (0.15, 0.4, 0.85)
+_FLOORS = {"level": 0.015, "spread": 0.015, "range": 0.001, "missing": 0.002, "category": 0.02, "unseen": 0.001}
+_SHARES = {"level": 6.0, "spread": 2.0, "range": 1.0, "missing": 2.0, "category": 4.0, "unseen": 2.0}
 _RARE = ("range", "missing", "unseen")
 _SMOOTH = ("level", "spread")
 _BEYOND = 9.3
@@ -33,8 +33,9 @@ _LEAST_ROWS = 10
 """With fewer, Wilson's interval is narrower than what the rows leave open."""
 _UNMET = 6.6
 """What holds more than 6.6 / n of all rows is met by n of them but with a probability of 0.0014, like three errors."""
-_WINDOW = 5
-"""Sokal's window: tau is summed up to five times itself, so on independent rows its variance is 2 (2 * 5 + 1) / n."""
+_SPARE = 2 / 3
+"""The part of an interval that may pay for autocorrelation; the rest stays for the reference's own error."""
+_MOST_SPARE = 0.2
 
 
 class Bet(NamedTuple):
@@ -65,7 +66,7 @@ def watched(reference: Reference) -> list[Watched]:
         for score in column.scores:
             group = PREDICTION if of_prediction else QUALITY if score.name in _RARE else INPUTS
             low, high = _interval(score, rows)
-            bets = _bets(score, low, high, rows) if rows >= _LEAST_ROWS else ()
+            bets = _bets(score, low, high) if rows >= _LEAST_ROWS else ()
             found.append(Watched(place, score, group, low, high, bets))
     return found
 
@@ -73,7 +74,7 @@ def watched(reference: Reference) -> list[Watched]:
 def weights(scores: Sequence[Watched]) -> list[float]:
     """The weight of each score, the same in total for every column that has bets; all weights sum to 1.
 
-    In a column the level counts 4, the spread 2, categories 4 together, unseen 2, what is out of range or missing 1.
+    In a column the level counts 6, the spread 2, categories 4 together, unseen and missing 2 each, range 1.
     """
     categories = Counter(one.column for one in scores if one.score.name == "category")
     shares = [
@@ -106,7 +107,7 @@ def _reason(column: ColumnReference, rows: int) -> str:
 
 
 def _interval(score: Score, rows: int) -> tuple[float, float]:
-    """Where a score's mean may lie: three standard errors around the reference's, and never less than a floor.
+    """Where a score's mean may lie: about three standard errors around the reference's, never less than a floor.
 
     The error is that of rows / tau independent rows. Indicators have Wilson's interval, since the plain one of a
     category that few rows hold is far too narrow: with 50 rows, one of eight quiet streams alarmed. Smooth scores have
@@ -116,7 +117,8 @@ def _interval(score: Score, rows: int) -> tuple[float, float]:
     """
     independent = rows / score.tau
     if score.name in _SMOOTH:
-        errors = 3 * score.deviation / math.sqrt(independent), 3 / math.sqrt(12 * rows), _UNMET / rows
+        z = _errors(rows)
+        errors = z * score.deviation / math.sqrt(independent), z / math.sqrt(12 * rows), _UNMET / rows
         margin = max(_FLOORS[score.name], *errors)
         return max(0.0, score.mean - margin), min(1.0, score.mean + margin)
     low, high = _wilson(score.mean, independent)
@@ -128,6 +130,15 @@ def _interval(score: Score, rows: int) -> tuple[float, float]:
     return max(0.0, min(low, score.mean - floor)), min(1.0, max(high, score.mean + floor))
 
 
+def _errors(rows: int) -> float:
+    """How many standard errors of the reference an interval spans.
+
+    An error of k standard errors beyond it adds events k^2 / (2 rows) to the logarithm of a sum. 3.34 errors cover 60
+    scores with 95 percent; less is left to the threshold where 100,000 events add 5 at most, half of what it takes.
+    """
+    return max(2.0, 3.34 - math.sqrt(rows / 1e4))
+
+
 def _wilson(share: float, rows: float) -> tuple[float, float]:
     """Three standard errors around a share of so many rows."""
     room = 9 / rows
@@ -135,30 +146,34 @@ def _wilson(share: float, rows: float) -> tuple[float, float]:
     return (centre - half) / (1 + room), (centre + half) / (1 + room)
 
 
-def _tempering(score: Score, rows: int) -> float:
-    """The power that makes up for autocorrelation, 1 / tau.
-
-    1 where tau is within two standard errors of what independent rows give: for the smooth scores an interval of three
-    standard errors outweighs so small an excess at any number of rows, and tempering by noise would only cost delay.
-    """
-    if score.name in _SMOOTH and score.tau <= 1 + 2 * math.sqrt(2 * (2 * _WINDOW + 1) / rows):
-        return 1.0
-    return 1 / score.tau
-
-
-def _bets(score: Score, low: float, high: float, rows: int) -> tuple[Bet, ...]:
-    power = _tempering(score, rows)
+def _bets(score: Score, low: float, high: float) -> tuple[Bet, ...]:
     smooth = score.name in _SMOOTH
     bets: list[Bet] = []
     if high < 0.98:
         slopes = _SLOPES if smooth else _rare_slopes(high)
-        bets += [Bet(1 - slope, 1 + slope * (1 - high) / high, power) for slope in slopes]
+        powers = [_power(score, slope, high, high - score.mean) for slope in slopes]
+        bets += [Bet(1 - s, 1 + s * (1 - high) / high, power) for s, power in zip(slopes, powers, strict=True)]
     if low > 0.02 and score.name not in ("range", "unseen"):
         slopes = _SLOPES if smooth else _rare_slopes(1 - low)
-        bets += [Bet(1 + slope * low / (1 - low), 1 - slope, power) for slope in slopes]
+        powers = [_power(score, slope, 1 - low, score.mean - low) for slope in slopes]
+        bets += [Bet(1 + s * low / (1 - low), 1 - s, power) for s, power in zip(slopes, powers, strict=True)]
     if smooth:
         return tuple(bets)
-    return tuple(Bet(bet.none**power, bet.whole**power, 1.0) for bet in bets)
+    return tuple(Bet(bet.none**bet.power, bet.whole**bet.power, 1.0) for bet in bets)
+
+
+def _power(score: Score, slope: float, edge: float, margin: float) -> float:
+    """What a bet's factors are raised to, so that autocorrelation does not let it grow by itself.
+
+    With a mean of `margin` inside the edge the logarithm of 1 + slope x falls by slope m + slope^2 s^2 / 2 an event
+    (m the margin, s the deviation, both over the edge), while sums of tau rows vary like tau s^2. The product of such
+    factors to the power p has a mean of 1 at most for p = (1 + 2 m / (slope s^2)) / tau, so a flat bet pays for more
+    autocorrelation than a steep one. Of the level only, and a fifth at most: more let chains alarm by themselves.
+    """
+    if score.name != "level" or score.deviation == 0:
+        return 1 / score.tau
+    spare = min(_MOST_SPARE, 2 * _SPARE * margin * edge / (slope * score.deviation**2))
+    return min(1.0, (1 + spare) / score.tau)
 
 
 def _rare_slopes(high: float) -> list[float]:

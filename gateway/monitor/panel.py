@@ -5,7 +5,7 @@ mean, widened by the reference's own sampling error. Bets on "above" multiply 1 
 "below" 1 + lam (low - v) / (1 - low); starting one at every event and adding them up gives e-detectors
 (Shin, Ramdas, Rinaldo, 2022), and their weighted mean, weights summing to 1, is one too: with `threshold` c the mean
 time to a false alarm is at least c events for all columns together, while each score's mean given the past stays in
-its interval. Raising a factor to 1 / tau for autocorrelated scores is a calibration rule, measured, not a theorem.
+its interval. Raising the factors of autocorrelated scores to a power is a calibration rule, measured, not a theorem.
 
 Events are bet on in blocks of exactly 16, counted from the panel's first event, so chunks of any size give bit for bit
 the same alarms. Scores, which are made value by value, are computed for many blocks together where many events come at

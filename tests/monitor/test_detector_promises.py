@@ -30,7 +30,7 @@ def errors() -> Detector:
 
 # Where each fires on `moved`, counted from 1; the change is behind event 1,000. A new river may move its own.
 KNOWN: dict[str, tuple[Callable[[], Detector], int]] = {
-    "panel": (panel, 1023),
+    "panel": (panel, 1024),
     "errors": (errors, 1017),
     "ADWIN": (lambda: SecondOpinion("ADWIN"), 1024),
     "KSWIN": (lambda: SecondOpinion("KSWIN", {"alpha": 1e-6}), 1041),

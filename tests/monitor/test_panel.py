@@ -187,3 +187,22 @@ def test_a_state_of_other_bets_starts_again() -> None:
     """After an upgrade that changes the bets, old sums mean nothing; the monitor must not stop on them."""
     other = Plan(build_reference([Feature(name="a")], [[float(place)] for place in range(300)]))
     assert Panel(PLAN, 1e4).restored(Panel(other, 1e4).state()).events == 0
+
+
+@pytest.mark.parametrize("chunk", [5, 16, 1300])
+def test_every_kind_is_told_in_one_go_with_the_rows_behind_it(chunk: int) -> None:
+    """Many events at once are scored together; alarms and the rows that grade them are those of block after block."""
+    body = [[row[0] + (3.0 if place > 400 else 0.0), *row[1:3], *row[3:]] for place, row in enumerate(rows(1300, 2))]
+    body = [[None if place > 900 and place % 3 == 0 else row[0], *row[1:]] for place, row in enumerate(body)]
+    values = encode_rows(PLAN.columns, body)
+
+    def told(size: int) -> list[tuple[str, int, bytes]]:
+        panel = Panel(PLAN, 1e5)
+        return [
+            (alarm.kind, alarm.event, panel.window(alarm.since).tobytes())
+            for start in range(0, len(values), size)
+            for alarm in panel.alarms(values[start : start + size])
+        ]
+
+    assert {kind for kind, _, _ in told(chunk)} >= {"data_drift", "data_quality"}
+    assert told(chunk) == told(BLOCK)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +11,21 @@ import numpy as np
 from gateway.monitor.detector import FloatArray
 from tests.statistics import monitor_rules as rules
 from tests.statistics import monitor_streams as streams
+from tests.statistics.monitor_bars import (
+    Bar,
+    Heard,
+    alarmed,
+    changes_found,
+    early,
+    elsewhere,
+    fewest_alarms,
+    found,
+    late_delay,
+    median_delay,
+    most_alarms,
+    named,
+    per_10k,
+)
 from tests.statistics.monitor_loop import retrained
 from tests.statistics.monitor_rules import Alarm, ErrorRule, RowsRule
 from tests.statistics.monitor_streams import REFERENCE_ROWS, Change, Known, Make, Random, Rows, known
@@ -20,121 +34,6 @@ LEAD = 1_000
 LABELS = 2_000
 DRIFT_FREE_ERRORS = 0.1
 MARKET_ROWS = 2_000
-NEAR = 2_500
-"""A fifth of the rows of one concept: an alarm so soon after its beginning is at the right place."""
-
-
-@dataclass(frozen=True)
-class Heard:
-    """One run under one rule. at: the event before the change, 0 without one; feature: what moved."""
-
-    alarms: tuple[Alarm, ...]
-    events: int
-    at: int = 0
-    feature: str = ""
-
-    @property
-    def found(self) -> Alarm | None:
-        """The first alarm after the change."""
-        return next((one for one in self.alarms if one.event > self.at), None)
-
-    @property
-    def delay(self) -> float:
-        """Events from the change to it; infinite without."""
-        return math.inf if self.found is None else float(self.found.event - self.at)
-
-
-# Measures: of all runs of a scene.
-
-Runs = Sequence[Heard]
-
-
-def per_10k(runs: Runs) -> float:
-    """Alarms per 10,000 events."""
-    return 1e4 * sum(len(run.alarms) for run in runs) / sum(run.events for run in runs)
-
-
-def median_delay(runs: Runs) -> float:
-    """Over all runs; one that was not found counts as later than all."""
-    return float(np.quantile([run.delay for run in runs], 0.5, method="higher"))
-
-
-def late_delay(runs: Runs) -> float:
-    """The 90th percentile."""
-    return float(np.quantile([run.delay for run in runs], 0.9, method="higher"))
-
-
-def found(runs: Runs) -> float:
-    """Share of the runs that were found, in percent."""
-    return 100 * sum(run.found is not None for run in runs) / len(runs)
-
-
-def named(runs: Runs) -> float:
-    """Of those found, the share that named the right feature first, in percent."""
-    told = [(run.found.feature, run.feature) for run in runs if run.found is not None]
-    return 100 * sum(said == right for said, right in told) / len(told) if told else 0.0
-
-
-def early(runs: Runs) -> float:
-    """Share of the runs with an alarm before the change, in percent."""
-    return 100 * sum(any(one.event <= run.at for one in run.alarms) for run in runs) / len(runs)
-
-
-def alarmed(runs: Runs) -> float:
-    """Share of the runs with any alarm, in percent."""
-    return 100 * sum(bool(run.alarms) for run in runs) / len(runs)
-
-
-def most_alarms(runs: Runs) -> float:
-    """In the run with the most."""
-    return float(max(len(run.alarms) for run in runs))
-
-
-def fewest_alarms(runs: Runs) -> float:
-    """In the run with the fewest."""
-    return float(min(len(run.alarms) for run in runs))
-
-
-def changes_found(runs: Runs) -> float:
-    """Of SEA's three changes those that an alarm follows within 2,500 rows, in the worst run."""
-    return float(min(sum(_follows(run, at) for at in streams.SEA_CHANGES) for run in runs))
-
-
-def elsewhere(runs: Runs) -> float:
-    """Share of SEA's alarms that no change of the last 2,500 rows explains, in percent."""
-    right = sum(any(at < one.event <= at + NEAR for at in streams.SEA_CHANGES) for run in runs for one in run.alarms)
-    return 100 * (1 - right / max(1, sum(len(run.alarms) for run in runs)))
-
-
-def _follows(run: Heard, at: int) -> bool:
-    return any(at < one.event <= at + NEAR for one in run.alarms)
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One measure, and what must hold of it; neither: it is shown."""
-
-    name: str
-    measure: Callable[[Runs], float]
-    most: float | None = None
-    least: float | None = None
-
-    def __str__(self) -> str:
-        if self.most is not None:
-            return f"<= {self.most:g}"
-        return f">= {self.least:g}" if self.least is not None else ""
-
-    def holds(self, value: float) -> bool:
-        """Whether it holds for this value."""
-        return (self.most is None or value <= self.most) and (self.least is None or value >= self.least)
-
-    def with_room(self) -> Bar:
-        """The same for few runs: only what is wrong misses it. Bars of nothing at all stay."""
-        return replace(
-            self,
-            most=None if self.most is None else 1.5 * self.most,
-            least=None if self.least is None else 0.8 * self.least,
-        )
 
 
 D = TypeVar("D")
@@ -307,7 +206,7 @@ def _quiet_scene(name: str, make: Make, draws: int, quick: int = 1) -> Scene[Str
 def _moved_scene(
     name: str, make: Make, change: Change, bars: tuple[Bar, ...], draws: int, after: int = 3_000, quick: int = 0
 ) -> Scene[Stream, RowsRule]:
-    others = _beside(40, "ADWIN", "PageHinkley", "KS, windows of 500")
+    others = _beside(20, "ADWIN", "PageHinkley", "KS, windows of 500")
     return Scene(name, _moved(make, change, after), _listen, rules.panel, bars, 120, quick, draws, others)
 
 
@@ -328,13 +227,13 @@ ROW_SCENES: tuple[Scene[Any, RowsRule], ...] = (
         runs=20,
         quick_runs=0,
     ),
-    _moved_scene("0.5 sigma in 1 of 30", _INDEPENDENT, streams.shifted(0.5), _SURE, 11, quick=5),
+    _moved_scene("0.5 sigma in 1 of 30", _INDEPENDENT, streams.shifted(0.5), _SURE, 11, quick=4),
     _moved_scene("1 sigma in 1 of 30", _INDEPENDENT, streams.shifted(1.0), _delays(65), 12),
     _moved_scene("0.25 sigma in 1 of 30", _INDEPENDENT, streams.shifted(0.25), _delays(900), 13, 6_000),
     _moved_scene("0.5 sigma in 1 of 30, AR(0.5)", _CHAIN, streams.shifted(0.5), _NEVER_EARLY, 14),
     _moved_scene("scale x1.5 in 1 of 30", _INDEPENDENT, streams.scaled(1.5), _delays(280), 15),
     _moved_scene("5 % missing in 1 of 30", _INDEPENDENT, streams.missing(0.05), _delays(140), 16),
-    _moved_scene("2 % of an unseen category", _INDEPENDENT, streams.unseen(0.02), _delays(400), 17, quick=3),
+    _moved_scene("2 % of an unseen category", _INDEPENDENT, streams.unseen(0.02), _delays(400), 17, quick=2),
     Scene(
         "SEA, features", _sea_rows, _rebased, rules.panel, (Bar("data alerts", most_alarms, most=0),), 10, 0, 21,
         _beside(3, "ADWIN", "PageHinkley", "KS, windows of 500"),
@@ -357,7 +256,7 @@ def _judges(their_runs: int) -> tuple[tuple[str, ErrorRule, int], ...]:
 def _error_scene(
     name: str, after: float, labels: int, bars: tuple[Bar, ...], runs: int, quick: int, draws: int
 ) -> Scene[Labels, ErrorRule]:
-    return Scene(name, _errors(after, labels), _watch, rules.error_detector, bars, runs, quick, draws, _judges(60))
+    return Scene(name, _errors(after, labels), _watch, rules.error_detector, bars, runs, quick, draws, _judges(40))
 
 
 _BEFORE = Bar("runs alarmed before, %", early)

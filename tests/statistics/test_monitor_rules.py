@@ -15,8 +15,9 @@ import pytest
 
 from gateway.monitor.detector import FloatArray, Verdict
 from tests.statistics import monitor_rules as rules
+from tests.statistics.monitor_bars import Bar, Heard, found, late_delay, median_delay
 from tests.statistics.monitor_loop import retrained
-from tests.statistics.monitor_scenes import ERROR_SCENES, ROW_SCENES, Bar, Heard, Scene, found, late_delay, median_delay
+from tests.statistics.monitor_scenes import ERROR_SCENES, ROW_SCENES, Scene
 from tests.statistics.monitor_study import SEED, Line, measure, quick
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -181,7 +182,7 @@ def test_a_column_knows_how_many_rows_it_was_measured_on() -> None:
 def test_a_value_is_encoded_the_same_whatever_stands_beside_it() -> None:
     """A monitor folds rows in blocks of any size; a text is missing also when it looks like a number."""
     columns = build_reference([Feature(name="x"), Feature(name="y")], [[1.0, 2.0], [2.0, 3.0]]).columns
-    rows = [["1.5", 1], [None, True], [2, "north"], [0.5, 3.5]]
+    rows: list[list[Any]] = [["1.5", 1], [None, True], [2, "north"], [0.5, 3.5]]
     alone = np.concatenate([encode_rows(columns, [row]) for row in rows])
     np.testing.assert_array_equal(encode_rows(columns, rows), alone)
     np.testing.assert_array_equal(alone, [[np.nan, 1], [np.nan, 1], [2, np.nan], [0.5, 3.5]])

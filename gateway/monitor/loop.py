@@ -89,8 +89,8 @@ class Control(Protocol):
 
 def gather_seconds(lasted: float) -> float:
     """How long to gather entries after a step that lasted so long and left none: a quarter of a core at most is used
-    for small blocks, and nothing waits longer than a tenth of a second."""
-    return min(_GATHER_SECONDS, 3 * lasted)
+    for small blocks, and the next step begins a tenth of a second after this one began, or at once."""
+    return max(0.0, min(_GATHER_SECONDS, 4 * lasted) - lasted)
 
 
 def next_block(block: int, largest: int, entries: int, cells: int) -> int:

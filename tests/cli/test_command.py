@@ -211,7 +211,9 @@ def test_jobs_and_alerts(command: Command, running: Running) -> None:
     assert job["id"] in command("jobs", *options).out
     assert "please" in command("jobs", job["id"], *options).out
     assert command("jobs", job["id"], "--cancel", "--json", *options).json["cancel"] is True
-    assert "no alerts" in command("alerts", *options).out
+    for words in (("alerts",), ("alerts", "electricity"), ("alerts", "list", "electricity")):
+        assert "no alerts" in command(*words, *options).out
+    assert command("alerts", "electricity", "--json", *options).json["alerts"] == []
     assert command("alerts", "--acknowledge", "nobody", *options).code == 1
 
 

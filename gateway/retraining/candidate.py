@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gateway.errors import InvalidConfig
 from gateway.execution.session import LoadedVersion, load
-from gateway.execution.tensors import from_rows
+from gateway.execution.tensors import Tensors, from_rows
 from gateway.registry.manifest import GateReport, Lineage, Manifest
 from gateway.registry.package import MODEL_FILE, read_package, write_package
 from gateway.registry.reference import build_reference, encode_reference
@@ -136,9 +136,7 @@ def answers(version: LoadedVersion, dataset: Dataset, places: IntArray) -> Answe
     spec = version.manifest.prediction
     if spec is None:
         raise InvalidConfig(f"{version.manifest.version} does not say which output holds its prediction")
-    named = [feature.name for feature in version.manifest.features]
-    rows = (head(dataset, named) if named else dataset).plain(places)
-    outputs = version.run(from_rows(rows, version.manifest))
+    outputs = version.run(from_rows(_rows(version, dataset, places), version.manifest))
     said = outputs[spec.output].reshape(len(places), -1)
     probabilities = outputs[spec.probabilities].astype(np.float64) if spec.probabilities else None
     if spec.kind == "score" and spec.classes:
@@ -146,6 +144,16 @@ def answers(version: LoadedVersion, dataset: Dataset, places: IntArray) -> Answe
         picked = said.argmax(axis=1) if said.shape[1] > 1 else (column >= 0.5).astype(int)
         return Answers(np.array(spec.classes)[picked], probabilities)
     return Answers(said[:, 0], probabilities)
+
+
+def tensors_of(version: LoadedVersion, dataset: Dataset, places: IntArray) -> list[Tensors]:
+    """Each row alone, as the version takes it."""
+    return [from_rows([row], version.manifest) for row in _rows(version, dataset, places)]
+
+
+def _rows(version: LoadedVersion, dataset: Dataset, places: IntArray) -> list[list[Any]]:
+    named = [feature.name for feature in version.manifest.features]
+    return (head(dataset, named) if named else dataset).plain(places)
 
 
 def like(values: NDArray[Any], model: NDArray[Any]) -> NDArray[Any]:

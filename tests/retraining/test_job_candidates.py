@@ -15,8 +15,9 @@ from gateway.execution.session import load
 from gateway.execution.tensors import from_rows
 from gateway.journal.join import LabelledRow
 from gateway.registry.package import read_package
-from gateway.retraining.dataset import write_dataset
+from gateway.retraining.dataset import read_dataset, write_dataset
 from gateway.retraining.job import run_job
+from gateway.retraining.judge import run_times
 from gateway.retraining.spec import JobSpec
 
 Rows = Callable[..., list[LabelledRow]]
@@ -176,3 +177,23 @@ def test_bad_input_fails_the_job_with_its_reason(
     assert result.state is JobState.FAILED
     assert word in result.detail
     assert not (tmp_path / "out" / "package").exists()
+
+
+def test_operator_sets_stand_in_a_fixed_order(tmp_path: Path, spec: JobSpec) -> None:
+    """skl2onnx writes them in the order of a set, so equal models had two digests."""
+    import onnx
+
+    run_job(spec)
+    model = onnx.load(tmp_path / "out" / "package" / "model.onnx")
+    domains = [one.domain for one in model.opset_import]
+    assert domains == sorted(domains)
+    assert len(domains) > 1
+
+
+def test_run_times_are_measured_in_turn(tmp_path: Path, spec: JobSpec) -> None:
+    """Whatever else the machine does meanwhile, both are measured in the same stretch of time."""
+    run_job(spec)
+    version = load(read_package(tmp_path / "out" / "package"), tmp_path / "out" / "package")
+    dataset = read_dataset(tmp_path / "dataset")
+    ticks = iter(range(0, 10**9, 500))
+    assert run_times([version, version], dataset, np.arange(50), lambda: next(ticks)) == [0.5, 0.5]

@@ -13,17 +13,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import random
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from msgspec import json
+
 from gateway.documents.policy import RetrainingPolicy
 from gateway.journal.join import JoinIndex
 from gateway.journal.journal import Offset
 from gateway.registry.package import read_package
-from gateway.retraining.job import JobSpec, run_job
+from gateway.retraining.job import JobResult, JobSpec, run_job
+from gateway.retraining.spec import read_result
 from gateway.retraining.window import export, trained_until_ns
 from gateway.stores.memory import connect_memory
 from tests.statistics.harm import GOOD, HARMS, ROWS, attempts, make_champion, rows
@@ -58,21 +63,26 @@ def one_night(seed: int, is_quick: bool) -> Iterator[Bar]:
         )
 
 
-def digests(seed: int, times: int) -> list[str]:
-    """The model made so many times from the same rows, committed in blocks of random sizes."""
+def digests(seed: int, times: int, apart: bool = False) -> list[str]:
+    """The model made so many times from the same rows, committed in blocks of random sizes.
+
+    apart: each in a process of its own with another hash seed, as after a restart.
+    """
+    run = _run_apart if apart else run_job
     with TemporaryDirectory(prefix="gateway-digest-") as directory:
         champion = make_champion(Path(directory) / "champion", seed)
-        return [asyncio.run(_made(Path(directory), champion, seed, number)) for number in range(times)]
+        specs = [asyncio.run(_exported(Path(directory), champion, seed, number)) for number in range(times)]
+        return [run(spec).model_digest for spec in specs]
 
 
 def digest(seed: int, is_quick: bool) -> Iterator[Bar]:
     """The same journal gives one digest."""
     times = 5 if is_quick else 20
-    found = digests(seed, times)
+    found = digests(seed, times, apart=True)
     yield f"{found.count(found[0])} of {times} digests are the first one, {found[0][:12]}", len(set(found)) == 1
 
 
-async def _made(place: Path, champion: Path, seed: int, number: int) -> str:
+async def _exported(place: Path, champion: Path, seed: int, number: int) -> JobSpec:
     joins: JoinIndex = connect_memory().joins
     coming, draws, done = rows(ROWS, seed + 1), random.Random(number), 0
     while done < len(coming):
@@ -82,7 +92,7 @@ async def _made(place: Path, champion: Path, seed: int, number: int) -> str:
     manifest = await asyncio.to_thread(read_package, champion)
     out = place / str(number)
     await export(joins, {1: manifest}, manifest, RetrainingPolicy(), out / "dataset")
-    spec = JobSpec(
+    return JobSpec(
         job=f"j{number}",
         model="harm",
         dataset=str(out / "dataset"),
@@ -92,7 +102,19 @@ async def _made(place: Path, champion: Path, seed: int, number: int) -> str:
         champion_trained_until_ns=trained_until_ns(manifest),
         created=float(number),
     )
-    return (await asyncio.to_thread(run_job, spec)).model_digest
+
+
+def _run_apart(spec: JobSpec) -> JobResult:
+    code = (
+        "import sys; from msgspec import json; from gateway.retraining.job import JobSpec, run_job; "
+        "run_job(json.decode(sys.argv[1], type=JobSpec))"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": str(int(spec.created))}
+    command = [sys.executable, "-W", "ignore", "-c", code, json.encode(spec).decode()]
+    subprocess.run(command, check=True, env=environment, stderr=subprocess.DEVNULL)
+    result = read_result(Path(spec.out))
+    assert result is not None
+    return result
 
 
 def kills(seed: int, is_quick: bool) -> Iterator[Bar]:

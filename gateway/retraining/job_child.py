@@ -41,12 +41,13 @@ def main(parent: int) -> None:
     # One thread: serving keeps the other cores, and a process without threads may fork.
     os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
     preload()
+    server = os.getpid()  # a job may run first when the server is gone: then its own parent is another
     say(b'{"ready":true}')
     for line in sys.stdin.buffer:
         order = json.decode(line, type=Order)
         child = os.fork()
         if not child:
-            run(order)
+            run(order, server)
         say(json.encode({"pid": child}))
         say(json.encode({"status": end_of(child)}))
 
@@ -78,11 +79,11 @@ def preload() -> None:
     gc.freeze()  # what is there now is shared with every job: the collector must not write to it
 
 
-def run(order: Order) -> None:
+def run(order: Order, server: int) -> None:
     """In the forked process: take the limits, run the job, leave without the server's clean-up. Never returns."""
     status = 1
     try:
-        die_with_parent(os.getppid())
+        die_with_parent(server)
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         _redirect(Path(order.log))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -40,14 +41,15 @@ COMMANDS = (
 
 
 def test_the_help_names_every_command_and_is_quick() -> None:
-    """Half a second: a help that loads a machine learning library is not read twice."""
+    """A help that loads a machine learning library is not read twice. Processor time: others may be busy here."""
     seconds = []
     for _ in range(3):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             [sys.executable, "-m", "gateway.cli", "--help"], capture_output=True, text=True, check=True
         )
-        seconds.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     for name in COMMANDS:
         assert f" {name} " in done.stdout
     assert "Exit codes" in done.stdout

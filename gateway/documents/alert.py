@@ -25,7 +25,7 @@ class Live(Struct, frozen=True, kw_only=True):
 
     labels: feedback by what became of it. coverage: labelled rows / answered rows. value_interval: where the mean
     value is, with 95 % at all looks together. estimate: of the accuracy before labels come, see
-    `gateway.monitor.estimate`; a measurement it is not.
+    `gateway.monitor.figures.estimate`; a measurement it is not.
     """
 
     version: int
@@ -78,4 +78,4 @@ class Monitoring(Struct, frozen=True, kw_only=True):
     response: str = ""
     verdicts: list[dict[str, Any]] = []  # version, role, verdict, response, alerts: of each that has latched alerts
     slices: list[SliceLive] = []
-    online: dict[str, Any] = {}  # the online model beside the champion, see gateway.monitor.online
+    online: dict[str, Any] = {}  # the online model beside the champion, see gateway.monitor.figures.online

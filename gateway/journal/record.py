@@ -66,7 +66,7 @@ class Alert(Struct, frozen=True, array_like=True, tag="alert"):
     since_ns: estimated time of the change; labels_since: labelled rows from the estimated change to the alert.
     advisory: shown, decides nothing.
     verdict: what all that was known of the version at that moment amounts to, and response: what it calls for; the
-        words are `gateway.monitor.verdict`'s. Both are empty in records of before there were verdicts.
+        words are `gateway.monitor.alerts.verdict`'s. Both are empty in records of before there were verdicts.
     """
 
     id: str

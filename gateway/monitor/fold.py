@@ -16,9 +16,9 @@ import msgspec
 from gateway.documents.policy import Policy
 from gateway.journal.join import Early, Joined, Joining, LabelledRow, Pair, Step, WaitingPrediction
 from gateway.journal.record import Alert, Entry, Feedback, Prediction, TrafficRecord
-from gateway.monitor.finding import Told
 from gateway.monitor.label import Label
 from gateway.monitor.sampling import EVERYTHING, is_sampled
+from gateway.monitor.signals.finding import Told
 from gateway.monitor.state import MonitorState
 from gateway.monitor.version import Version, answers
 from gateway.monitor.watch import Watch

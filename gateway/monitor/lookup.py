@@ -15,7 +15,7 @@ from gateway.documents.store import ConfigStore, policy_name
 from gateway.errors import DocumentNotFound, GatewayError, Unavailable
 from gateway.journal.join import WaitingPrediction
 from gateway.journal.record import Entry, Prediction, TrafficRecord
-from gateway.monitor.panel import Plan
+from gateway.monitor.detectors.panel import Plan
 from gateway.monitor.state import MonitorState
 from gateway.monitor.version import Version
 from gateway.names import ModelName, VersionId

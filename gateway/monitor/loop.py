@@ -27,16 +27,16 @@ from gateway.errors import DocumentNotFound, GatewayError, JournalUnavailable, R
 from gateway.journal.join import JoinIndex, ids_of
 from gateway.journal.journal import START, Offset, TrafficJournal
 from gateway.journal.record import Alert, Cleared, Entry, Prediction, Record, TrafficRecord
-from gateway.monitor import gauges
+from gateway.monitor.alerts.notice import Notices
+from gateway.monitor.alerts.present import judged
+from gateway.monitor.alerts.webhook import Post, Webhooks
+from gateway.monitor.figures import gauges
 from gateway.monitor.fold import Context, Folded, fold
 from gateway.monitor.lookup import Policies, Versions, remembered, versions_of
-from gateway.monitor.notice import Notices
-from gateway.monitor.present import judged
 from gateway.monitor.sampling import EVERYTHING, Pace, next_pace
 from gateway.monitor.state import MonitorState, read_state
 from gateway.monitor.summary import summarise
 from gateway.monitor.terms import noted, policies_of, rate_of
-from gateway.monitor.webhook import Post, Webhooks
 from gateway.names import ModelName, Revision
 from gateway.registry.registry import Registry
 

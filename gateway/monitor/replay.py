@@ -24,9 +24,9 @@ from gateway.documents.store import ConfigStore
 from gateway.journal.join import JoinIndex, ids_of
 from gateway.journal.journal import START, Batch, ControlJournal, Offset, TrafficJournal
 from gateway.journal.record import Alert, Entry, TrafficRecord
+from gateway.monitor.alerts.present import judged
 from gateway.monitor.fold import Context, Folded, fold
 from gateway.monitor.lookup import Policies, Versions, versions_of
-from gateway.monitor.present import judged
 from gateway.monitor.sampling import EVERYTHING
 from gateway.monitor.state import MonitorState, read_state
 from gateway.monitor.summary import summarise

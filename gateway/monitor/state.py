@@ -12,8 +12,8 @@ from msgspec import Struct, field
 
 from gateway.journal.join import Backlog
 from gateway.journal.record import Alert
-from gateway.monitor.online import OnlineState
-from gateway.monitor.performance import Tally
+from gateway.monitor.figures.online import OnlineState
+from gateway.monitor.figures.performance import Tally
 from gateway.monitor.terms import Term
 from gateway.names import Role
 
@@ -47,7 +47,7 @@ class Marks(Struct):
 
 
 class PanelState(Struct):
-    """One panel and what is remembered beside it, see `gateway.monitor.panel_watch`.
+    """One panel and what is remembered beside it, see `gateway.monitor.signals.panel_watch`.
 
     waiting: (time, place, row) of the events of a block that is not complete yet. before: events of panels that were
     replaced. latched: kinds that were told and are not clear yet. check: the panel that looks whether they are;
@@ -130,7 +130,7 @@ class Raised(Struct, frozen=True):
 
 
 class Latch(Struct):
-    """What stands against one version in one role: raised and not cleared, see `gateway.monitor.latch`.
+    """What stands against one version in one role: raised and not cleared, see `gateway.monitor.alerts.latch`.
 
     alerts: ids, oldest first; a cause that goes on may be told again. labels: of rows predicted since the change.
     missing: values are missing in earnest. advisory: no evidence for a verdict.

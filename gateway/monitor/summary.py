@@ -9,10 +9,11 @@ import numpy as np
 
 from gateway.documents.alert import Live, Monitoring, SliceLive
 from gateway.documents.policy import MonitoringPolicy
-from gateway.monitor import online, present
-from gateway.monitor.errors_watch import LEARNED_ROWS
-from gateway.monitor.performance import by_slice, live
-from gateway.monitor.slices import not_cut
+from gateway.monitor.alerts import present
+from gateway.monitor.figures import online
+from gateway.monitor.figures.performance import by_slice, live
+from gateway.monitor.figures.slices import not_cut
+from gateway.monitor.signals.errors_watch import LEARNED_ROWS
 from gateway.monitor.state import ErrorState, ModelState
 from gateway.monitor.version import Version
 from gateway.names import Role

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from gateway.journal.record import Prediction
-from gateway.monitor.panel import Plan
+from gateway.monitor.detectors.panel import Plan
 from gateway.registry.manifest import Manifest, PredictionSpec
 from gateway.registry.reference import Reference, score_of
 

@@ -18,17 +18,17 @@ from typing import Any
 from gateway.documents.policy import Policy
 from gateway.journal.join import LabelledRow, Pair
 from gateway.journal.record import Entry, Prediction, TrafficRecord
-from gateway.monitor.alerting import Alerting
-from gateway.monitor.errors_watch import Errors, error_of
-from gateway.monitor.finding import Found, Told
-from gateway.monitor.inputs import Inputs
+from gateway.monitor.alerts.alerting import Alerting
+from gateway.monitor.figures.online import Online
+from gateway.monitor.figures.performance import LARGEST, Tally, fault_of
+from gateway.monitor.figures.slices import Slicer
 from gateway.monitor.label import Label
-from gateway.monitor.label_share import LabelShare
-from gateway.monitor.limit import Limit
-from gateway.monitor.online import Online
-from gateway.monitor.opinions import Opinions, Seen
-from gateway.monitor.performance import LARGEST, Tally, fault_of
-from gateway.monitor.slices import Slicer
+from gateway.monitor.signals.errors_watch import Errors, error_of
+from gateway.monitor.signals.finding import Found, Told
+from gateway.monitor.signals.inputs import Inputs
+from gateway.monitor.signals.label_share import LabelShare
+from gateway.monitor.signals.limit import Limit
+from gateway.monitor.signals.opinions import Opinions, Seen
 from gateway.monitor.state import ErrorState, LimitState, ModelState, PanelState, ShareState, key_of
 from gateway.monitor.version import Version, answer_rows
 from gateway.names import Outcome, Reason, Role

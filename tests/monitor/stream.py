@@ -9,8 +9,8 @@ import numpy as np
 
 from gateway.journal.join import Early, WaitingPrediction
 from gateway.journal.record import Alert, Entry, Feedback, Place, Prediction, TrafficRecord
+from gateway.monitor.detectors.panel import Plan
 from gateway.monitor.fold import Context, Folded, fold
-from gateway.monitor.panel import Plan
 from gateway.monitor.state import MonitorState
 from gateway.monitor.version import Version
 from gateway.names import Outcome, Reason, Role

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.monitor.bets import reasons, watched, weights
-from gateway.monitor.panel import Panel, Plan
+from gateway.monitor.detectors.bets import reasons, watched, weights
+from gateway.monitor.detectors.panel import Panel, Plan
 from gateway.registry.manifest import Feature
 from gateway.registry.reference import build_reference, encode_reference, encode_rows, read_reference
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.monitor.delay import PERCENTILES, Delays
-from gateway.monitor.value import LEAST_VALUES, Earned
+from gateway.monitor.figures.delay import PERCENTILES, Delays
+from gateway.monitor.figures.value import LEAST_VALUES, Earned
 
 
 @given(st.lists(st.floats(0.001, 1e8), min_size=1, max_size=300))

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from gateway.monitor.detector import Detector, FloatArray, Verdict
-from gateway.monitor.error import ErrorDetector, baseline
-from gateway.monitor.panel import Panel, Plan
-from gateway.monitor.second_opinion import SecondOpinion
+from gateway.monitor.detectors.detector import Detector, FloatArray, Verdict
+from gateway.monitor.detectors.error import ErrorDetector, baseline
+from gateway.monitor.detectors.panel import Panel, Plan
+from gateway.monitor.detectors.second_opinion import SecondOpinion
 from gateway.registry.manifest import Feature
 from gateway.registry.reference import build_reference
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from gateway.monitor.error import Baseline, ErrorDetector, baseline
+from gateway.monitor.detectors.error import Baseline, ErrorDetector, baseline
 
 
 def errors(rate: float, count: int, seed: int = 1) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -7,7 +7,7 @@ import random
 import msgspec
 import pytest
 
-from gateway.monitor.estimate import RECENT, Confidence, estimate
+from gateway.monitor.figures.estimate import RECENT, Confidence, estimate
 from gateway.monitor.version import Version
 from gateway.registry.manifest import Feature, GateReport, Manifest, PredictionSpec
 from gateway.registry.reference import build_reference

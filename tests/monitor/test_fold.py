@@ -295,7 +295,7 @@ def test_memory_stays_bounded_over_many_versions() -> None:
 
 def test_values_are_watched_by_their_clipped_loss() -> None:
     """Regression: no class, no accuracy; the mean loss against the proven one."""
-    from gateway.monitor.panel import Plan
+    from gateway.monitor.detectors.panel import Plan
     from gateway.registry.reference import build_reference
     from tests.monitor.stream import FEATURES
 

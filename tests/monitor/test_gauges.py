@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import REGISTRY
 
 from gateway.documents.alert import Live, Monitoring
-from gateway.monitor.gauges import show
+from gateway.monitor.figures.gauges import show
 
 
 def value(name: str, **labels: str) -> float | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.journal.record import Alert, Cleared
-from gateway.monitor import latch
-from gateway.monitor.finding import Calm
+from gateway.monitor.alerts import latch
+from gateway.monitor.signals.finding import Calm
 from gateway.monitor.state import Latch, Raised
 from gateway.names import Role
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from gateway.documents.alert import Live, Monitoring
 from gateway.documents.policy import MonitoringPolicy, OnlineModel, Policy
 from gateway.journal.record import Entry, Feedback, TrafficRecord
+from gateway.monitor.detectors.panel import Plan
 from gateway.monitor.fold import Context
-from gateway.monitor.panel import Plan
 from gateway.monitor.state import MonitorState
 from gateway.monitor.summary import summarise
 from gateway.monitor.version import Version

@@ -14,9 +14,9 @@ from gateway.documents.alert import AlertHandling
 from gateway.documents.policy import Webhook
 from gateway.documents.store import ABSENT, alert_name
 from gateway.journal.record import Alert, Cleared
-from gateway.monitor.finding import Told
-from gateway.monitor.notice import Notices
-from gateway.monitor.webhook import Webhooks
+from gateway.monitor.alerts.notice import Notices
+from gateway.monitor.alerts.webhook import Webhooks
+from gateway.monitor.signals.finding import Told
 from gateway.names import Role
 from gateway.stores.memory import connect_memory
 

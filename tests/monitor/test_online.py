@@ -11,10 +11,10 @@ import pytest
 from gateway.documents.policy import MonitoringPolicy, OnlineModel, Policy
 from gateway.errors import InvalidConfig
 from gateway.journal.record import Entry, Feedback, TrafficRecord
+from gateway.monitor.figures.online import MOST_PENDING, Online, OnlineState, shown
+from gateway.monitor.figures.online_model import Learner
 from gateway.monitor.fold import Context
 from gateway.monitor.label import Label
-from gateway.monitor.online import MOST_PENDING, Online, OnlineState, shown
-from gateway.monitor.online_model import Learner
 from gateway.monitor.version import Version
 from gateway.names import Role
 from gateway.registry.manifest import Feature, Manifest, PredictionSpec

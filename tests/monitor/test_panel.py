@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.monitor.detector import FloatArray, Verdict
-from gateway.monitor.panel import BLOCK, Panel, Plan
+from gateway.monitor.detectors.detector import FloatArray, Verdict
+from gateway.monitor.detectors.panel import BLOCK, Panel, Plan
 from gateway.registry.manifest import Feature
 from gateway.registry.reference import build_reference, encode_rows
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.monitor.counts import MOST_CLASSES, area_of_rows
-from gateway.monitor.performance import ROLLING, Tally, by_slice, fault_of, live
+from gateway.monitor.figures.counts import MOST_CLASSES, area_of_rows
+from gateway.monitor.figures.performance import ROLLING, Tally, by_slice, fault_of, live
 from gateway.monitor.version import Version
 from gateway.registry.manifest import Manifest, PredictionSpec
 

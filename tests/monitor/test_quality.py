@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gateway.monitor.quality import effects, psi, severity, wasserstein
+from gateway.monitor.signals.quality import effects, psi, severity, wasserstein
 from gateway.registry.manifest import Feature
 from gateway.registry.reference import UNSEEN, ColumnReference, build_reference
 

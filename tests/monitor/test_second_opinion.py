@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gateway.errors import InvalidConfig
-from gateway.monitor.second_opinion import SecondOpinion
+from gateway.monitor.detectors.second_opinion import SecondOpinion
 
 
 def test_an_unknown_class_is_refused_with_the_known_ones() -> None:

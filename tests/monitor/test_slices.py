@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.monitor.slices import MOST_SLICES, Cuts, bounded, not_cut, row_of
+from gateway.monitor.figures.slices import MOST_SLICES, Cuts, bounded, not_cut, row_of
 from gateway.monitor.version import Version
 from gateway.registry.manifest import Feature, Manifest
 from gateway.registry.reference import build_reference

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.monitor.evidence import gather
+from gateway.monitor.alerts.evidence import gather
+from gateway.monitor.alerts.verdict import RESPONSES, TABLE, Evidence, judge
 from gateway.monitor.state import ErrorState, Latch, ModelState, PanelState
-from gateway.monitor.verdict import RESPONSES, TABLE, Evidence, judge
 
 evidences = st.builds(
     Evidence,

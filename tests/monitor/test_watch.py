@@ -6,8 +6,8 @@ import numpy as np
 from msgspec.structs import replace
 
 from gateway.journal.record import Alert, Cleared, Feedback, TrafficRecord
+from gateway.monitor.detectors.panel import Plan
 from gateway.monitor.fold import Context
-from gateway.monitor.panel import Plan
 from gateway.monitor.version import Version
 from gateway.names import Role
 from gateway.registry.manifest import Feature, Manifest, PredictionSpec

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from gateway.documents.policy import MonitoringPolicy, Policy
 from gateway.journal.record import Feedback, Prediction, TrafficRecord
+from gateway.monitor.alerts.present import judged
 from gateway.monitor.fold import Context
-from gateway.monitor.present import judged
 from gateway.monitor.state import MonitorState
 from gateway.monitor.summary import summarise
 from gateway.monitor.version import Version

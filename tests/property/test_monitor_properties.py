@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from gateway.documents.policy import Labels, MonitoringPolicy, Policy
 from gateway.journal.join import LabelledRow
 from gateway.journal.record import Alert, Entry, Feedback, TrafficRecord
+from gateway.monitor.detectors.panel import Panel
 from gateway.monitor.fold import Context
-from gateway.monitor.panel import Panel
-from gateway.monitor.quality import psi
+from gateway.monitor.signals.quality import psi
 from gateway.monitor.state import MonitorState
 from gateway.names import Role
 from gateway.registry.manifest import Feature

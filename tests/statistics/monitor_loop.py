@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.documents.policy import MonitoringPolicy
-from gateway.monitor.detector import Detector, FloatArray
+from gateway.monitor.detectors.detector import Detector, FloatArray
 from tests.statistics.monitor_rules import ErrorRule
 
 DELAY = 100

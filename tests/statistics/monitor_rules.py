@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from gateway.documents.policy import MonitoringPolicy
-from gateway.monitor.detector import Detector, FloatArray
-from gateway.monitor.error import ErrorDetector, baseline
-from gateway.monitor.panel import Panel
-from gateway.monitor.second_opinion import SecondOpinion
+from gateway.monitor.detectors.detector import Detector, FloatArray
+from gateway.monitor.detectors.error import ErrorDetector, baseline
+from gateway.monitor.detectors.panel import Panel
+from gateway.monitor.detectors.second_opinion import SecondOpinion
 from tests.statistics.monitor_streams import NUMERIC, Known, Rows
 
 BUDGET = 100_000.0

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from gateway.monitor.detector import FloatArray
+from gateway.monitor.detectors.detector import FloatArray
 from tests.statistics import monitor_rules as rules
 from tests.statistics import monitor_streams as streams
 from tests.statistics.monitor_bars import (

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.monitor.detector import FloatArray
-from gateway.monitor.panel import Plan
+from gateway.monitor.detectors.detector import FloatArray
+from gateway.monitor.detectors.panel import Plan
 from gateway.registry.manifest import Feature
 from gateway.registry.reference import build_reference, encode_rows
 

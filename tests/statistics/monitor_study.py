@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from gateway.monitor.detector import Detector, FloatArray
-from gateway.monitor.panel import Panel
-from gateway.monitor.second_opinion import SecondOpinion
+from gateway.monitor.detectors.detector import Detector, FloatArray
+from gateway.monitor.detectors.panel import Panel
+from gateway.monitor.detectors.second_opinion import SecondOpinion
 from tests.statistics import monitor_rules as rules
 from tests.statistics import monitor_streams as streams
 from tests.statistics.monitor_bars import Bar, Heard

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 import pytest
 
-from gateway.monitor.detector import FloatArray, Verdict
+from gateway.monitor.detectors.detector import FloatArray, Verdict
 from tests.statistics import monitor_rules as rules
 from tests.statistics.monitor_bars import Bar, Heard, found, late_delay, median_delay
 from tests.statistics.monitor_loop import retrained

@@ -25,9 +25,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from gateway.monitor import bets
-from gateway.monitor.bets import INPUTS, PREDICTION, QUALITY
-from gateway.monitor.detector import FloatArray, Verdict
+from gateway.monitor.detectors import bets
+from gateway.monitor.detectors.bets import INPUTS, PREDICTION, QUALITY
+from gateway.monitor.detectors.detector import FloatArray, Verdict
 from gateway.registry.column import HUGE, UNSEEN, ColumnReference, Score, positions, span
 from gateway.registry.reference import Reference
 

@@ -9,7 +9,7 @@ It answers nobody and no route can name it. Each labelled row, in journal order,
   kept is bounded: of many waiting rows only a share is, chosen by the hash of their id, and the share is told.
 
 It stays through promotions: the question is about the way of learning, not about one version. Pure but for river, see
-`gateway.monitor.online_model`. What goes wrong with it is told in `refused` or `stopped` and stops nothing else.
+`online_model`. What goes wrong with it is told in `refused` or `stopped` and stops nothing else.
 Sources: Gama, Sebastiao, Rodrigues, On evaluating stream learning algorithms, 2013; Grzenda, Gomes, Bifet, Delayed
 labelling evaluation for data streams, 2020.
 """
@@ -25,7 +25,7 @@ from msgspec import Struct, field
 from gateway.documents.policy import OnlineModel
 from gateway.errors import InvalidConfig
 from gateway.journal.record import Prediction
-from gateway.monitor.online_model import FAILURES, Learner, Row
+from gateway.monitor.figures.online_model import FAILURES, Learner, Row
 from gateway.monitor.version import Version
 from gateway.names import Role
 from gateway.registry.manifest import Feature, PredictionSpec

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from gateway.monitor.detector import FloatArray, Verdict
-from gateway.monitor.panel import BLOCK, Panel, Plan
+from gateway.monitor.detectors.detector import FloatArray, Verdict
+from gateway.monitor.detectors.panel import BLOCK, Panel, Plan
 from gateway.monitor.state import PanelState
 
 TAIL = 256

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway import metrics
 from gateway.documents.alert import Live, Monitoring
-from gateway.monitor.delay import PERCENTILES
+from gateway.monitor.figures.delay import PERCENTILES
 
 
 def show(summary: Monitoring) -> None:

@@ -13,10 +13,10 @@ import numpy as np
 
 from gateway.documents.policy import MonitoringPolicy, RiverDetector
 from gateway.errors import InvalidConfig
-from gateway.monitor.detector import FloatArray, Verdict
-from gateway.monitor.finding import Finding
-from gateway.monitor.panel import Plan
-from gateway.monitor.second_opinion import SecondOpinion
+from gateway.monitor.detectors.detector import FloatArray, Verdict
+from gateway.monitor.detectors.panel import Plan
+from gateway.monitor.detectors.second_opinion import SecondOpinion
+from gateway.monitor.signals.finding import Finding
 from gateway.monitor.state import OpinionState
 from gateway.registry.reference import positions
 

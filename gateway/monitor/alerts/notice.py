@@ -18,8 +18,8 @@ from gateway.documents.policy import Webhook
 from gateway.documents.store import ConfigStore, alert_name
 from gateway.errors import GatewayError
 from gateway.journal.record import Alert, Cleared
-from gateway.monitor.finding import Told
-from gateway.monitor.webhook import Webhooks
+from gateway.monitor.alerts.webhook import Webhooks
+from gateway.monitor.signals.finding import Told
 
 _log = logging.getLogger("gateway.monitor.alert")
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from gateway.monitor.errors_watch import RECENT_LABELS
+from gateway.monitor.alerts.verdict import Evidence
+from gateway.monitor.signals.errors_watch import RECENT_LABELS
 from gateway.monitor.state import ErrorState, Latch, ModelState, key_of
-from gateway.monitor.verdict import Evidence
 from gateway.names import Role
 
 ENOUGH_LABELS = 100

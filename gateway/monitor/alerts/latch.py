@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 
 from gateway.journal.record import Alert, Cleared
-from gateway.monitor.finding import Calm, Told
-from gateway.monitor.quality import LIMITS
+from gateway.monitor.signals.finding import Calm, Told
+from gateway.monitor.signals.quality import LIMITS
 from gateway.monitor.state import Latch, Raised
 from gateway.names import Role
 

@@ -15,7 +15,7 @@ from msgspec import field
 
 from gateway.documents.alert import Live, SliceLive
 from gateway.journal.record import Prediction
-from gateway.monitor.counts import (
+from gateway.monitor.figures.counts import (
     Counts,
     area_of_rows,
     chances_of,
@@ -27,10 +27,10 @@ from gateway.monitor.counts import (
     score_of_row,
     value_figures,
 )
-from gateway.monitor.delay import Delays
-from gateway.monitor.estimate import Confidence, estimate
-from gateway.monitor.slices import SliceCounts, bounded
-from gateway.monitor.value import Earned
+from gateway.monitor.figures.delay import Delays
+from gateway.monitor.figures.estimate import Confidence, estimate
+from gateway.monitor.figures.slices import SliceCounts, bounded
+from gateway.monitor.figures.value import Earned
 from gateway.monitor.version import Version
 from gateway.names import Outcome
 from gateway.registry.manifest import PredictionSpec

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gateway.monitor.detector import FloatArray
+from gateway.monitor.detectors.detector import FloatArray
 from gateway.registry.reference import UNSEEN, ColumnReference, span
 
 _BINS = 10

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from gateway.monitor.counts import bin_of
+from gateway.monitor.figures.counts import bin_of
 from gateway.monitor.version import Version
 
 RECENT = 500

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.documents.policy import MonitoringPolicy
-from gateway.monitor import quality
-from gateway.monitor.finding import Calm, Finding, Found
-from gateway.monitor.opinions import Opinions
-from gateway.monitor.panel import Plan
-from gateway.monitor.panel_watch import SHORT_TAIL, TAIL, Moved, PanelWatch, Settled, blocks
+from gateway.monitor.detectors.panel import Plan
+from gateway.monitor.signals import quality
+from gateway.monitor.signals.finding import Calm, Finding, Found
+from gateway.monitor.signals.opinions import Opinions
+from gateway.monitor.signals.panel_watch import SHORT_TAIL, TAIL, Moved, PanelWatch, Settled, blocks
 from gateway.monitor.state import PanelState
 from gateway.registry.reference import encode_rows
 

@@ -13,12 +13,12 @@ import math
 import numpy as np
 
 from gateway.documents.policy import MonitoringPolicy
-from gateway.monitor import quality
-from gateway.monitor.detector import Verdict
-from gateway.monitor.error import ErrorDetector, baseline
-from gateway.monitor.finding import Calm, Finding, Found
+from gateway.monitor.detectors.detector import Verdict
+from gateway.monitor.detectors.error import ErrorDetector, baseline
+from gateway.monitor.figures.performance import Tally
 from gateway.monitor.label import Label
-from gateway.monitor.performance import Tally
+from gateway.monitor.signals import quality
+from gateway.monitor.signals.finding import Calm, Finding, Found
 from gateway.monitor.state import ErrorState
 from gateway.monitor.version import Version
 from gateway.registry.reference import loss

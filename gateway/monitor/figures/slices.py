@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.monitor.counts import Counts
+from gateway.monitor.figures.counts import Counts
 from gateway.monitor.version import Version
 from gateway.registry.column import QUANTILES
 from gateway.registry.manifest import Feature

@@ -13,11 +13,11 @@ from functools import lru_cache
 from typing import Any
 
 from gateway.documents.policy import MonitoringPolicy
-from gateway.monitor import quality
-from gateway.monitor.finding import Calm, Finding, Found
+from gateway.monitor.detectors.panel import Plan
 from gateway.monitor.label import Label
-from gateway.monitor.panel import Plan
-from gateway.monitor.panel_watch import SHORT_TAIL, Moved, PanelWatch, blocks
+from gateway.monitor.signals import quality
+from gateway.monitor.signals.finding import Calm, Finding, Found
+from gateway.monitor.signals.panel_watch import SHORT_TAIL, Moved, PanelWatch, blocks
 from gateway.monitor.state import ShareState
 from gateway.monitor.version import Version
 from gateway.registry.manifest import Feature

@@ -16,7 +16,7 @@ from typing import Self
 import msgspec
 from msgspec import Struct
 
-from gateway.monitor.detector import FloatArray, Verdict
+from gateway.monitor.detectors.detector import FloatArray, Verdict
 
 _LARGEST = 1e100
 

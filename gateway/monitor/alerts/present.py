@@ -9,8 +9,8 @@ import msgspec
 
 from gateway.documents.alert import Monitoring
 from gateway.documents.policy import MonitoringPolicy, Policy
-from gateway.monitor.alerting import judgement
-from gateway.monitor.label_share import LEARNED_LABELS, label_plan
+from gateway.monitor.alerts.alerting import judgement
+from gateway.monitor.signals.label_share import LEARNED_LABELS, label_plan
 from gateway.monitor.state import ModelState, PanelState, Raised, key_of
 from gateway.monitor.version import Version
 from gateway.names import Role

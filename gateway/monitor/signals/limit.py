@@ -10,10 +10,10 @@ import math
 from collections.abc import Sequence
 
 from gateway.documents.policy import Performance
-from gateway.monitor import quality
-from gateway.monitor.finding import Calm, Finding, Found
+from gateway.monitor.figures.performance import ROLLING, Labelled, Tally
 from gateway.monitor.label import Label
-from gateway.monitor.performance import ROLLING, Labelled, Tally
+from gateway.monitor.signals import quality
+from gateway.monitor.signals.finding import Calm, Finding, Found
 from gateway.monitor.state import LimitState
 from gateway.registry.manifest import PredictionSpec
 from gateway.registry.reference import category

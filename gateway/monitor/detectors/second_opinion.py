@@ -3,7 +3,7 @@
 A second opinion beside the panel and the error detector: by default shown, deciding nothing. river is imported at the
 first use (it takes a second, scikit-learn included), so a process that watches nothing never loads it.
 
-State: see `gateway.monitor.thaw`. One that this river can not read is dropped: the detector starts again, its alerts
+State: see `thaw`. One that this river can not read is dropped: the detector starts again, its alerts
 so far stay.
 
 Sources: Bifet and Gavalda, ADWIN, 2007; Raab et al., KSWIN, 2020; Page, 1954; Gama et al., DDM, 2004.
@@ -21,8 +21,8 @@ import msgspec
 from msgspec import Struct
 
 from gateway.errors import Fault, InvalidConfig
-from gateway.monitor.detector import FloatArray, Verdict
-from gateway.monitor.thaw import frozen, thawed
+from gateway.monitor.detectors.detector import FloatArray, Verdict
+from gateway.monitor.detectors.thaw import frozen, thawed
 
 _WATCH_A_FALL = frozenset({"FHDDM"})
 """Classes that alarm when their input falls (river's FHDDM takes hits, not errors): they are fed 1 - value."""

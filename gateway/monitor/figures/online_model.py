@@ -5,7 +5,7 @@ models see standardised numbers, regressions among them a standardised target to
 they are and to everything else as hashed indicators, so that neither new categories nor many of them need memory. A
 value that is missing is left out: river's trees send the row down the likelier branch, a linear model takes the mean.
 
-river is imported at the first use. State: see `gateway.monitor.thaw`.
+river is imported at the first use. State: see `gateway.monitor.detectors.thaw`.
 Sources: Bifet and Gavalda, Adaptive learning from evolving data streams, 2009 (Hoeffding adaptive trees); Gomes et al.,
 Adaptive random forests for evolving data stream classification, 2017; Weinberger et al., Feature hashing, 2009.
 """
@@ -22,8 +22,8 @@ from typing import Any, TypeAlias
 
 from gateway.documents.policy import OnlineModel
 from gateway.errors import Fault, InvalidConfig
-from gateway.monitor.counts import positive_class
-from gateway.monitor.thaw import frozen, thawed
+from gateway.monitor.detectors.thaw import frozen, thawed
+from gateway.monitor.figures.counts import positive_class
 from gateway.registry.manifest import Feature, PredictionSpec
 from gateway.registry.reference import category
 

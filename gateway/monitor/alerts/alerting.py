@@ -14,11 +14,11 @@ from msgspec.structs import replace
 
 from gateway.documents.policy import Policy
 from gateway.journal.record import Alert
-from gateway.monitor import latch
-from gateway.monitor.evidence import gather
-from gateway.monitor.finding import Calm, Finding, Found, Told
+from gateway.monitor.alerts import latch
+from gateway.monitor.alerts.evidence import gather
+from gateway.monitor.alerts.verdict import Judgement, judge
+from gateway.monitor.signals.finding import Calm, Finding, Found, Told
 from gateway.monitor.state import Latch, ModelState, Raised
-from gateway.monitor.verdict import Judgement, judge
 from gateway.names import Role
 
 _SHOWN_ALERTS = 50

@@ -1,0 +1,1 @@
+"""From findings to alerts: what they amount to, how long they stand, who is told."""

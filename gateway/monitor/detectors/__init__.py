@@ -1,0 +1,1 @@
+"""What tells that a stream changed: numbers in, verdicts out."""

@@ -1,0 +1,1 @@
+"""Live figures of versions, roles and slices, and what they are made of."""

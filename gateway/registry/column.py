@@ -146,12 +146,12 @@ def autocorrelation_time(values: FloatArray) -> float:
 
 
 def _by_chance(degrees: int) -> float:
-    """How many times too large a variance of so many degrees of freedom comes out, with a probability of 0.00003.
+    """How many times too large a variance of so many degrees of freedom comes out, with a probability of 0.0002.
 
     Source: Wilson, Hilferty, The distribution of chi-square, 1931.
     """
     spread = 2 / (9 * degrees)
-    return float((1 - spread + 4 * math.sqrt(spread)) ** 3)
+    return float((1 - spread + 3.5 * math.sqrt(spread)) ** 3)
 
 
 def category(value: Any) -> str:

@@ -16,6 +16,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from gateway.registry.column import ColumnReference, Score
 from gateway.registry.reference import Reference
 
@@ -23,8 +25,8 @@ QUALITY, INPUTS, PREDICTION = range(3)
 """Groups of scores, each told by an alert of its own."""
 
 _SLOPES = (0.15, 0.4, 0.85)
-_FLOORS = {"level": 0.015, "spread": 0.015, "range": 0.001, "missing": 0.002, "category": 0.02, "unseen": 0.001}
-_SHARES = {"level": 6.0, "spread": 2.0, "range": 1.0, "missing": 2.0, "category": 4.0, "unseen": 2.0}
+_FLOORS = {"level": 0.015, "spread": 0.0125, "range": 0.001, "missing": 0.0018, "category": 0.02, "unseen": 0.001}
+_SHARES = {"level": 6.0, "spread": 3.0, "range": 1.0, "missing": 3.0, "category": 4.0, "unseen": 2.0}
 _RARE = ("range", "missing", "unseen")
 _SMOOTH = ("level", "spread")
 _BEYOND = 9.3
@@ -35,7 +37,7 @@ _UNMET = 6.6
 """What holds more than 6.6 / n of all rows is met by n of them but with a probability of 0.0014, like three errors."""
 _SPARE = 2 / 3
 """The part of an interval that may pay for autocorrelation; the rest stays for the reference's own error."""
-_MOST_SPARE = 0.2
+_MOST_SPARE = 0.1
 
 
 class Bet(NamedTuple):
@@ -63,7 +65,7 @@ def watched(reference: Reference) -> list[Watched]:
     for place, column in enumerate(reference.columns):
         of_prediction = place >= len(reference.features)
         rows = column.rows or reference.rows
-        for score in column.scores:
+        for score in _tempered(column.scores):
             group = PREDICTION if of_prediction else QUALITY if score.name in _RARE else INPUTS
             low, high = _interval(score, rows)
             bets = _bets(score, low, high) if rows >= _LEAST_ROWS else ()
@@ -71,10 +73,22 @@ def watched(reference: Reference) -> list[Watched]:
     return found
 
 
+def _tempered(scores: Sequence[Score]) -> list[Score]:
+    """The spread follows itself at least as long as that of a linear chain does whose level is like this one's.
+
+    Its own autocorrelation is weak and its estimate noise: where that came out low, chains alarmed by themselves. With
+    the level's coefficient a, tau is (1 + a) / (1 - a) for the level, (1 + a^2) / (1 - a^2) = (tau + 1 / tau) / 2 for
+    the spread.
+    """
+    tau = max((score.tau for score in scores if score.name == "level"), default=1.0)
+    least = (tau + 1 / tau) / 2
+    return [replace(one, tau=max(one.tau, least)) if one.name == "spread" else one for one in scores]
+
+
 def weights(scores: Sequence[Watched]) -> list[float]:
     """The weight of each score, the same in total for every column that has bets; all weights sum to 1.
 
-    In a column the level counts 6, the spread 2, categories 4 together, unseen and missing 2 each, range 1.
+    In a column the level counts 6, categories 4 together, spread and missing 3 each, unseen 2, range 1.
     """
     categories = Counter(one.column for one in scores if one.score.name == "category")
     shares = [
@@ -107,7 +121,7 @@ def _reason(column: ColumnReference, rows: int) -> str:
 
 
 def _interval(score: Score, rows: int) -> tuple[float, float]:
-    """Where a score's mean may lie: about three standard errors around the reference's, never less than a floor.
+    """Where a score's mean may lie: three standard errors around the reference's, and never less than a floor.
 
     The error is that of rows / tau independent rows. Indicators have Wilson's interval, since the plain one of a
     category that few rows hold is far too narrow: with 50 rows, one of eight quiet streams alarmed. Smooth scores have
@@ -117,8 +131,7 @@ def _interval(score: Score, rows: int) -> tuple[float, float]:
     """
     independent = rows / score.tau
     if score.name in _SMOOTH:
-        z = _errors(rows)
-        errors = z * score.deviation / math.sqrt(independent), z / math.sqrt(12 * rows), _UNMET / rows
+        errors = 3 * score.deviation / math.sqrt(independent), 3 / math.sqrt(12 * rows), _UNMET / rows
         margin = max(_FLOORS[score.name], *errors)
         return max(0.0, score.mean - margin), min(1.0, score.mean + margin)
     low, high = _wilson(score.mean, independent)
@@ -128,15 +141,6 @@ def _interval(score: Score, rows: int) -> tuple[float, float]:
         high = 3 / rows
     floor = _FLOORS[score.name]
     return max(0.0, min(low, score.mean - floor)), min(1.0, max(high, score.mean + floor))
-
-
-def _errors(rows: int) -> float:
-    """How many standard errors of the reference an interval spans.
-
-    An error of k standard errors beyond it adds events k^2 / (2 rows) to the logarithm of a sum. 3.34 errors cover 60
-    scores with 95 percent; less is left to the threshold where 100,000 events add 5 at most, half of what it takes.
-    """
-    return max(2.0, 3.34 - math.sqrt(rows / 1e4))
 
 
 def _wilson(share: float, rows: float) -> tuple[float, float]:
@@ -168,7 +172,7 @@ def _power(score: Score, slope: float, edge: float, margin: float) -> float:
     With a mean of `margin` inside the edge the logarithm of 1 + slope x falls by slope m + slope^2 s^2 / 2 an event
     (m the margin, s the deviation, both over the edge), while sums of tau rows vary like tau s^2. The product of such
     factors to the power p has a mean of 1 at most for p = (1 + 2 m / (slope s^2)) / tau, so a flat bet pays for more
-    autocorrelation than a steep one. Of the level only, and a fifth at most: more let chains alarm by themselves.
+    autocorrelation than a steep one. Of the level only, and a tenth at most: more let chains alarm by themselves.
     """
     if score.name != "level" or score.deviation == 0:
         return 1 / score.tau

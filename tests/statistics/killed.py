@@ -35,11 +35,12 @@ from tests.statistics.harm import make_champion, rows
 
 MODEL = ModelName("harm")
 LABELS = 1500
+POLL_SECONDS = 0.002
 
 
 @dataclass(frozen=True)
 class Killed:
-    """kills: while the job was at that step ("" before its process began). whole: versions, each read in full."""
+    """kills: while the job was at that step ("": its directory was gone). whole: versions, each read in full."""
 
     kills: Counter[str]
     whole: int
@@ -115,24 +116,34 @@ def kill_again_and_again(times: int, seed: int) -> Killed:
         _run(place, None)
         jobs = Counter(str(job.state) for job in asyncio.run(jobs_of(place)))
         data = place / "data"
-        left = tuple(sorted(path.name for path in [*(data / "jobs").iterdir(), *data.glob("datasets/*/*.draft")]))
+        left = tuple(sorted(path.name for path in [*data.glob("jobs/*"), *data.glob("datasets/*/*.draft")]))
         return Killed(kills, _check_versions(place), jobs, left)
 
 
 def _run(place: Path, seconds: float | None) -> tuple[float, str]:
-    """Start a control process and let it end, or kill it so long after it was ready; the time it took, and the step."""
+    """Start a control process and let it end, or kill it so long after its job began.
+
+    Gives how long the job's directory was there, and the step that it was at in the end.
+    """
     command = [sys.executable, "-W", "ignore", "-m", "tests.statistics.killed", str(place)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     process.stdout.readline()
+    jobs = place / "data" / "jobs"
+    while process.poll() is None and not list(jobs.glob("*/out/progress.json")):
+        time.sleep(POLL_SECONDS)
     started = time.perf_counter()
-    if seconds is not None:
+    if seconds is None:
+        while list(jobs.glob("*")):
+            time.sleep(POLL_SECONDS)
+    else:
         time.sleep(seconds)
         process.kill()
+    took = time.perf_counter() - started
     process.wait()
     process.stdout.close()
-    steps = [path.read_text() for path in (place / "data" / "jobs").glob("*/out/progress.json")]
-    return time.perf_counter() - started, json.decode(steps[0])["step"] if steps else ""
+    steps = [path.read_text() for path in jobs.glob("*/out/progress.json")]
+    return took, json.decode(steps[0])["step"] if steps else ""
 
 
 def _check_versions(place: Path) -> int:

@@ -121,7 +121,7 @@ def kills(seed: int, is_quick: bool) -> Iterator[Bar]:
     """Every version is whole after every kill, and the last start ends clean."""
     times = 5 if is_quick else 50
     ended = kill_again_and_again(times, seed)
-    steps = ", ".join(f"{step or 'before its process'} {count}" for step, count in sorted(ended.kills.items()))
+    steps = ", ".join(f"{step or 'after it'} {count}" for step, count in sorted(ended.kills.items()))
     yield f"{times} kills ({steps}): {ended.whole} versions, all whole", ended.whole >= 2
     is_clean = not ended.left and not {"queued", "running"} & set(ended.jobs)
     yield f"jobs as they ended: {dict(ended.jobs)}; left behind: {list(ended.left) or 'nothing'}", is_clean

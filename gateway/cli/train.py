@@ -83,7 +83,7 @@ def _train_here(
     from gateway.documents.job import JobState
     from gateway.documents.policy import Gate, RetrainingPolicy
     from gateway.errors import NotAllowed
-    from gateway.retraining.job import first_job
+    from gateway.retraining.job.run import first_job
     from gateway.retraining.spec import PACKAGE_DIRECTORY
 
     policy = RetrainingPolicy(gate=Gate(beats=())) if no_gate else RetrainingPolicy()
@@ -132,9 +132,9 @@ def _known(version: str, data: Path) -> Manifest:
 
 def _export(manifest: Manifest, data: Path, file: Path, as_json: bool) -> None:
     """Write the rows that a version was made from."""
-    from gateway.retraining.archive import kept_spec
-    from gateway.retraining.dataset import read_dataset
-    from gateway.retraining.parquet import write_parquet
+    from gateway.retraining.rows.archive import kept_spec
+    from gateway.retraining.rows.dataset import read_dataset
+    from gateway.retraining.rows.parquet import write_parquet
 
     dataset = read_dataset(Path(kept_spec(data, manifest, file).dataset))
     write_parquet(dataset, file)
@@ -163,8 +163,8 @@ def _reproduce(manifest: Manifest, csv: Path | None, models: Path, data: Path, a
 
 
 def _made_again(manifest: Manifest, csv: Path | None, models: Path, data: Path, out: Path) -> JobResult:
-    from gateway.retraining.archive import kept_spec
-    from gateway.retraining.job import first_job, run_job
+    from gateway.retraining.job.run import first_job, run_job
+    from gateway.retraining.rows.archive import kept_spec
 
     if csv is None:
         return run_job(kept_spec(data, manifest, out))
@@ -177,7 +177,7 @@ def _made_again(manifest: Manifest, csv: Path | None, models: Path, data: Path, 
 
 def _differences(manifest: Manifest, result: JobResult) -> list[str]:
     """What is not as it was when the version was made, a line each."""
-    from gateway.retraining.origin import environment
+    from gateway.retraining.job.origin import environment
 
     before, now = manifest.lineage, environment()
     lines = [

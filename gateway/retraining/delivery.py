@@ -27,12 +27,12 @@ from gateway.registry.manifest import Manifest
 from gateway.registry.package import MODEL_FILE, read_files
 from gateway.registry.reference import REFERENCE_FILE
 from gateway.registry.registry import Registry
-from gateway.retraining.archive import SPEC_FILE, forget, keep
 from gateway.retraining.book import JobBook
 from gateway.retraining.launch import TIMED_OUT, JobServer, Order
+from gateway.retraining.rows.archive import SPEC_FILE, forget, keep
+from gateway.retraining.rows.window import trained_until_ns
 from gateway.retraining.spec import PACKAGE_DIRECTORY, JobResult, JobSpec, read_result, write_whole
 from gateway.retraining.tracking import log_run
-from gateway.retraining.window import trained_until_ns
 from gateway.settings import Settings
 
 LOG_CHARACTERS = 4000

@@ -20,7 +20,7 @@ from msgspec import Struct, json
 from gateway.errors import Unavailable
 
 _START = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from gateway.retraining.job_child import main; main(int(sys.argv[2]))"
+    "import sys; sys.path.insert(0, sys.argv[1]); from gateway.retraining.job.child import main; main(int(sys.argv[2]))"
 )
 _ROOT = str(Path(__file__).resolve().parents[2])
 START_SECONDS = 120.0

@@ -11,8 +11,8 @@ from gateway.journal.tee import Tee
 from gateway.names import ModelName
 from gateway.registry.manifest import Manifest
 from gateway.registry.registry import Registry
-from gateway.retraining.archive import forget
 from gateway.retraining.book import JobBook
+from gateway.retraining.rows.archive import forget
 from gateway.retraining.tell import tell_job
 
 MOST_ATTEMPTS = 2

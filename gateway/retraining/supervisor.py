@@ -37,10 +37,10 @@ from gateway.retraining.facts import champion_of, not_possible, read_present, re
 from gateway.retraining.launch import JobServer
 from gateway.retraining.memory import NOTHING_PENDING, Memory, newest_cause
 from gateway.retraining.recovery import recover
+from gateway.retraining.rows.window import export
 from gateway.retraining.spec import read_progress
 from gateway.retraining.tell import tell_job, tell_question, tell_refusal
 from gateway.retraining.triggers import ON_DEMAND, Due, Refused, due, is_low, over
-from gateway.retraining.window import export
 from gateway.settings import Settings
 
 READ_ENTRIES = 500

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from gateway.documents.job import Job, JobState, Retraining
 from gateway.documents.policy import Gate, JobGuards, RetrainingPolicy
 from gateway.retraining.aftermath import after_end, after_start
-from gateway.retraining.evaluate import paired, sign_test
-from gateway.retraining.gate import Parity, Scores, gate
+from gateway.retraining.job.evaluate import paired, sign_test
+from gateway.retraining.job.gate import Parity, Scores, gate
 from gateway.retraining.memory import NOTHING_PENDING
 from gateway.retraining.triggers import DAY_SECONDS, Due, Refused, TriggerFacts, cooldown_labels, due
 

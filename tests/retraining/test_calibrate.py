@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gateway.retraining.calibrate import scaled, temperature
+from gateway.retraining.job.calibrate import scaled, temperature
 
 
 def test_temperature_of_an_overconfident_model_is_found() -> None:

@@ -13,10 +13,10 @@ from msgspec.structs import replace
 from gateway.errors import InvalidConfig
 from gateway.journal.join import LabelledRow
 from gateway.registry.manifest import Feature, Manifest, Tensor
-from gateway.retraining.dataset import ROWS_FILE, head, read_csv, read_dataset, write_dataset
-from gateway.retraining.parquet import write_parquet
 from gateway.retraining.recipe import Recipe, load_recipe
-from gateway.retraining.window import texts_of
+from gateway.retraining.rows.dataset import ROWS_FILE, head, read_csv, read_dataset, write_dataset
+from gateway.retraining.rows.parquet import write_parquet
+from gateway.retraining.rows.window import texts_of
 
 Rows = Callable[..., list[LabelledRow]]
 

@@ -12,10 +12,10 @@ import pytest
 from msgspec.structs import replace as changed
 
 from gateway.journal.join import LabelledRow
-from gateway.retraining.coding import of_known_labels
-from gateway.retraining.dataset import Dataset, read_dataset, write_dataset
-from gateway.retraining.examine import examine, fatal
+from gateway.retraining.job.coding import of_known_labels
+from gateway.retraining.job.examine import examine, fatal
 from gateway.retraining.recipe import Feature, Recipe
+from gateway.retraining.rows.dataset import Dataset, read_dataset, write_dataset
 
 Rows = Callable[..., list[LabelledRow]]
 

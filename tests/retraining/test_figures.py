@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from gateway.retraining.figures import class_figures, exact_interval, roc_auc, value_figures
+from gateway.retraining.job.figures import class_figures, exact_interval, roc_auc, value_figures
 
 
 @pytest.mark.parametrize("classes", [2, 4])

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.documents.policy import Gate
 from gateway.registry.manifest import GateReport
-from gateway.retraining.gate import Parity, Scores, better, fairness, gate, golden, learned, size
+from gateway.retraining.job.gate import Parity, Scores, better, fairness, gate, golden, learned, size
 
 GOOD = Parity(1.0, 1e-7)
 

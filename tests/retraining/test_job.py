@@ -16,9 +16,9 @@ from gateway.execution.session import load
 from gateway.execution.tensors import from_rows
 from gateway.journal.join import LabelledRow
 from gateway.registry.package import read_package
-from gateway.retraining.dataset import read_csv, save, write_dataset
-from gateway.retraining.job import JobSpec, first_job, run_job
+from gateway.retraining.job.run import JobSpec, first_job, run_job
 from gateway.retraining.recipe import load_recipe
+from gateway.retraining.rows.dataset import read_csv, save, write_dataset
 from gateway.retraining.spec import PROGRESS_FILE, read_result
 
 SECOND = 1_000_000_000

@@ -15,9 +15,9 @@ from gateway.execution.session import load
 from gateway.execution.tensors import from_rows
 from gateway.journal.join import LabelledRow
 from gateway.registry.package import read_package
-from gateway.retraining.dataset import read_dataset, write_dataset
-from gateway.retraining.job import run_job
-from gateway.retraining.judge import run_times
+from gateway.retraining.job.judge import run_times
+from gateway.retraining.job.run import run_job
+from gateway.retraining.rows.dataset import read_dataset, write_dataset
 from gateway.retraining.spec import JobSpec
 
 Rows = Callable[..., list[LabelledRow]]

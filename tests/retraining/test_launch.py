@@ -18,8 +18,8 @@ from msgspec import json
 from gateway.documents.job import JobState
 from gateway.errors import Unavailable
 from gateway.journal.join import LabelledRow
-from gateway.retraining.dataset import write_dataset
 from gateway.retraining.launch import TIMED_OUT, JobServer, Order
+from gateway.retraining.rows.dataset import write_dataset
 from gateway.retraining.spec import JobSpec, read_result
 
 Rows = Callable[..., list[LabelledRow]]

@@ -88,7 +88,7 @@ def test_field_that_does_not_fit_is_named(fields: dict[str, object], word: str) 
 def test_control_process_loads_no_training_library() -> None:
     """Seconds of imports and hundreds of megabytes belong to jobs alone."""
     code = (
-        "import sys, gateway.retraining.supervisor, gateway.retraining.recipe, gateway.retraining.gate\n"
+        "import sys, gateway.retraining.supervisor, gateway.retraining.recipe, gateway.retraining.job.gate\n"
         "print([name for name in ('sklearn', 'skl2onnx', 'onnxruntime') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from gateway.documents.job import JobState
 from gateway.execution.session import open_session, run_session
 from gateway.registry.package import read_package
-from gateway.retraining.convert import convert
-from gateway.retraining.job import first_job
+from gateway.retraining.job.convert import convert
+from gateway.retraining.job.run import first_job
 from gateway.retraining.recipe import Feature, Recipe
 from gateway.retraining.rule import OPERATORS, Rule, RuleClassifier, RuleRegressor
 

@@ -12,11 +12,11 @@ import pytest
 
 from gateway.documents.policy import Window
 from gateway.journal.join import LabelledRow
-from gateway.retraining.dataset import Dataset, read_dataset, write_dataset
-from gateway.retraining.evaluate import last_known, split
+from gateway.retraining.job.search import search
 from gateway.retraining.recipe import Recipe
-from gateway.retraining.search import search
-from gateway.retraining.span import window_name, window_rows
+from gateway.retraining.rows.dataset import Dataset, read_dataset, write_dataset
+from gateway.retraining.rows.span import window_name, window_rows
+from gateway.retraining.rows.split import last_known, split
 
 SECOND = 1_000_000_000
 START_NS = 1_700_000_000 * SECOND
@@ -60,7 +60,7 @@ def test_no_trial_was_fitted_on_a_row_it_is_scored_on(
     dataset: Dataset, quick: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every label a trial was fitted on was known before the validation part began."""
-    from gateway.retraining import search as room
+    from gateway.retraining.job import search as room
 
     seen: list[np.ndarray] = []
     original = room.fit

@@ -34,9 +34,9 @@ from gateway.journal.join import LabelledRow
 from gateway.journal.journal import START, Offset
 from gateway.journal.record import Alert, Decision
 from gateway.names import ModelName, Role, VersionId
-from gateway.retraining.archive import kept_spec
-from gateway.retraining.job import first_job, run_job
+from gateway.retraining.job.run import first_job, run_job
 from gateway.retraining.launch import JobServer
+from gateway.retraining.rows.archive import kept_spec
 from gateway.retraining.spec import read_progress
 from gateway.retraining.supervisor import Supervisor
 from gateway.rollout.eligibility import eligible
@@ -390,7 +390,7 @@ async def test_broken_recipe_fails_the_job_with_file_and_line(house: House, quic
 async def test_rows_of_other_versions_are_put_in_the_champions_order(house: House) -> None:
     """A version with an unknown contract is left out instead of being read wrongly."""
     from gateway.registry.manifest import Feature, Manifest
-    from gateway.retraining.window import in_order
+    from gateway.retraining.rows.window import in_order
 
     rows = house._labelled(1, version=1) + house._labelled(1, first=1, version=2) + house._labelled(1, version=9)
     manifests = {

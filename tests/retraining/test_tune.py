@@ -14,11 +14,11 @@ import pytest
 
 from gateway.errors import InvalidConfig
 from gateway.journal.join import LabelledRow
-from gateway.retraining.dataset import Dataset, read_dataset, write_dataset
-from gateway.retraining.evaluate import split
+from gateway.retraining.job.search import search
+from gateway.retraining.job.tune import folds, tune
 from gateway.retraining.recipe import Recipe
-from gateway.retraining.search import search
-from gateway.retraining.tune import folds, tune
+from gateway.retraining.rows.dataset import Dataset, read_dataset, write_dataset
+from gateway.retraining.rows.split import split
 
 Rows = Callable[..., list[LabelledRow]]
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from gateway.documents.job import JobState
 from gateway.journal.join import LabelledRow
-from gateway.retraining.dataset import write_dataset
-from gateway.retraining.job import JobSpec, run_job
+from gateway.retraining.job.run import JobSpec, run_job
+from gateway.retraining.rows.dataset import write_dataset
 from gateway.retraining.spec import JobResult
 
 SECOND = 1_000_000_000

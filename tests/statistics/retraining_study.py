@@ -27,9 +27,9 @@ from gateway.documents.policy import RetrainingPolicy
 from gateway.journal.join import JoinIndex
 from gateway.journal.journal import Offset
 from gateway.registry.package import read_package
-from gateway.retraining.job import JobResult, JobSpec, run_job
+from gateway.retraining.job.run import JobResult, JobSpec, run_job
+from gateway.retraining.rows.window import export, trained_until_ns
 from gateway.retraining.spec import read_result
-from gateway.retraining.window import export, trained_until_ns
 from gateway.stores.memory import connect_memory
 from tests.statistics.harm import GOOD, HARMS, ROWS, attempts, make_champion, rows
 from tests.statistics.killed import kill_again_and_again
@@ -106,7 +106,7 @@ async def _exported(place: Path, champion: Path, seed: int, number: int) -> JobS
 
 def _run_apart(spec: JobSpec) -> JobResult:
     code = (
-        "import sys; from msgspec import json; from gateway.retraining.job import JobSpec, run_job; "
+        "import sys; from msgspec import json; from gateway.retraining.job.run import JobSpec, run_job; "
         "run_job(json.decode(sys.argv[1], type=JobSpec))"
     )
     environment = {**os.environ, "PYTHONHASHSEED": str(int(spec.created))}

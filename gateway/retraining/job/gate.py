@@ -15,8 +15,8 @@ from typing import Any
 
 from gateway.documents.policy import Gate
 from gateway.registry.manifest import GateReport
-from gateway.retraining.dataset import FloatArray
-from gateway.retraining.evaluate import BoolArray, paired, sign_test
+from gateway.retraining.job.evaluate import BoolArray, paired, sign_test
+from gateway.retraining.rows.dataset import FloatArray
 
 LABELS_EQUAL = 0.9999
 LEARNED = 3.0

@@ -5,7 +5,7 @@
     out/result.json     how it ended; written last, whole or not at all
 
 Knows neither journal nor gateway, and reads no clock: two jobs with the same dataset, recipe, seed and policy give the
-same model. Runs in a process of its own (`gateway.retraining.job_child`) or in a command that a person started.
+same model. Runs in a process of its own (`gateway.retraining.job.child`) or in a command that a person started.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from gateway.documents.job import JobState
 from gateway.documents.policy import RetrainingPolicy
 from gateway.errors import GatewayError, InvalidConfig
 from gateway.registry.manifest import GateReport, Lineage
-from gateway.retraining.archive import write_source
-from gateway.retraining.candidate import Champion, assemble
-from gateway.retraining.coding import coded, of_known_labels
-from gateway.retraining.dataset import Dataset, head, read_csv, read_dataset
-from gateway.retraining.evaluate import LEAST_HOLDOUT_ROWS, Split, shortfall, split
-from gateway.retraining.examine import examine, fatal
-from gateway.retraining.judge import Bench, card, judge
-from gateway.retraining.origin import lineage_of
+from gateway.retraining.job.candidate import Champion, assemble
+from gateway.retraining.job.coding import coded, of_known_labels
+from gateway.retraining.job.examine import examine, fatal
+from gateway.retraining.job.judge import Bench, card, judge
+from gateway.retraining.job.origin import lineage_of
+from gateway.retraining.job.search import Progress as Tell
+from gateway.retraining.job.search import search
 from gateway.retraining.recipe import Recipe, load_recipe
-from gateway.retraining.search import Progress as Tell
-from gateway.retraining.search import search
+from gateway.retraining.rows.archive import write_source
+from gateway.retraining.rows.dataset import Dataset, head, read_csv, read_dataset
+from gateway.retraining.rows.split import LEAST_HOLDOUT_ROWS, Split, shortfall, split
 from gateway.retraining.spec import (
     PACKAGE_DIRECTORY,
     PROGRESS_FILE,

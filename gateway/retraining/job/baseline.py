@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.retraining.dataset import Dataset, IntArray
-from gateway.retraining.evaluate import last_known
-from gateway.retraining.front import places
+from gateway.retraining.job.front import places
 from gateway.retraining.recipe import Recipe
+from gateway.retraining.rows.dataset import Dataset, IntArray
+from gateway.retraining.rows.split import last_known
 
 
 def baselines(

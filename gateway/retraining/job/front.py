@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway.retraining.coding import MISSING, UNSEEN, is_text
+from gateway.retraining.job.coding import MISSING, UNSEEN, is_text
 from gateway.retraining.recipe import Recipe
 
 INPUT = "features"

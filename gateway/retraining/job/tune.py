@@ -16,9 +16,10 @@ import numpy as np
 from msgspec import json
 
 from gateway.errors import InvalidConfig
-from gateway.retraining.dataset import Dataset, IntArray
-from gateway.retraining.evaluate import finite, is_better, known_before
+from gateway.retraining.job.evaluate import finite, is_better
 from gateway.retraining.recipe import Recipe
+from gateway.retraining.rows.dataset import Dataset, IntArray
+from gateway.retraining.rows.split import known_before
 
 KEPT = 3
 """Of the drawn parameters one in three goes on to the next round of a halving search, with three times the rows."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.retraining.dataset import FloatArray
+from gateway.retraining.rows.dataset import FloatArray
 
 SMALLEST = 1e-3
 """Smaller probabilities are raised to it: rows enough to tell one in a thousand from one in a million are not there."""

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from gateway.documents.policy import RetrainingPolicy, Window
 from gateway.journal.join import JoinIndex, LabelledRow
 from gateway.registry.manifest import Manifest
-from gateway.retraining.dataset import Description, read_dataset, write_dataset
-from gateway.retraining.evaluate import shortfall, split
+from gateway.retraining.rows.dataset import Description, read_dataset, write_dataset
+from gateway.retraining.rows.split import shortfall, split
 
 MOST_ROWS = 50_000
 """Rows that one job gets at most."""

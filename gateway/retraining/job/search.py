@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.retraining.calibrate import Calibrated, scaled, temperature
-from gateway.retraining.dataset import Dataset, FloatArray, IntArray
-from gateway.retraining.evaluate import finite, is_better, known_before, metric
+from gateway.retraining.job.calibrate import Calibrated, scaled, temperature
+from gateway.retraining.job.evaluate import finite, is_better, metric
+from gateway.retraining.job.tune import Tuned, tune
 from gateway.retraining.recipe import Recipe
-from gateway.retraining.span import WindowChoice, spans
-from gateway.retraining.tune import Tuned, tune
+from gateway.retraining.rows.dataset import Dataset, FloatArray, IntArray
+from gateway.retraining.rows.span import WindowChoice, spans
+from gateway.retraining.rows.split import known_before
 
 Float32Array = NDArray[np.float32]
 Progress = Callable[[str, int, int], None]

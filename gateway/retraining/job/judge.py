@@ -21,15 +21,15 @@ from gateway.documents.policy import Gate
 from gateway.execution.session import LoadedVersion
 from gateway.registry.manifest import GateReport
 from gateway.registry.reference import loss_scale
-from gateway.retraining import gate as checks
-from gateway.retraining.baseline import baselines, majority
-from gateway.retraining.candidate import Candidate, Champion, answers, like, tensors_of
-from gateway.retraining.dataset import Dataset, IntArray
-from gateway.retraining.evaluate import finite, is_better, losses, metric, slices
-from gateway.retraining.examine import Finding
-from gateway.retraining.figures import Figure, class_figures, value_figures
-from gateway.retraining.gate import Scores
+from gateway.retraining.job import gate as checks
+from gateway.retraining.job.baseline import baselines, majority
+from gateway.retraining.job.candidate import Candidate, Champion, answers, like, tensors_of
+from gateway.retraining.job.evaluate import finite, is_better, losses, metric, slices
+from gateway.retraining.job.examine import Finding
+from gateway.retraining.job.figures import Figure, class_figures, value_figures
+from gateway.retraining.job.gate import Scores
 from gateway.retraining.recipe import CARD_KEYS, Recipe
+from gateway.retraining.rows.dataset import Dataset, IntArray
 
 FOLLOW_UP = "follow_up"
 MOST_TRIED = 200

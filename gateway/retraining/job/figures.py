@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.retraining.dataset import FloatArray, IntArray
+from gateway.retraining.rows.dataset import FloatArray, IntArray
 
 RESAMPLES = 200
 CONFIDENCE = 0.95

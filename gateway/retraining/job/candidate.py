@@ -21,11 +21,11 @@ from gateway.execution.tensors import Tensors, from_rows
 from gateway.registry.manifest import GateReport, Lineage, Manifest
 from gateway.registry.package import MODEL_FILE, read_package, write_package
 from gateway.registry.reference import build_reference, encode_reference
-from gateway.retraining.convert import contract, convert, parity, prediction_spec, signature
-from gateway.retraining.dataset import Dataset, FloatArray, IntArray, head
-from gateway.retraining.gate import Parity
+from gateway.retraining.job.convert import contract, convert, parity, prediction_spec, signature
+from gateway.retraining.job.gate import Parity
+from gateway.retraining.job.search import Fitted, scores_of, single
 from gateway.retraining.recipe import Recipe
-from gateway.retraining.search import Fitted, scores_of, single
+from gateway.retraining.rows.dataset import Dataset, FloatArray, IntArray, head
 
 PARITY_ROWS = 2000
 REFERENCE_ROWS = 4000

@@ -16,9 +16,9 @@ from msgspec import json
 
 from gateway.documents.policy import RetrainingPolicy
 from gateway.registry.manifest import Lineage
-from gateway.retraining.dataset import Dataset
 from gateway.retraining.recipe import Recipe, code_digest
-from gateway.retraining.span import window_name
+from gateway.retraining.rows.dataset import Dataset
+from gateway.retraining.rows.span import window_name
 from gateway.retraining.spec import JobSpec
 
 LIBRARIES = ("gateway", "numpy", "scipy", "scikit-learn", "skl2onnx", "onnx", "onnxruntime")

@@ -17,11 +17,11 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from gateway.registry.manifest import Feature, PredictionSpec, Tensor
-from gateway.retraining.calibrate import Calibrated, add_temperature
-from gateway.retraining.dataset import FloatArray
-from gateway.retraining.front import INPUT, JOINED, TEXT_INPUT, add_front, places, takes_texts
-from gateway.retraining.gate import Parity
+from gateway.retraining.job.calibrate import Calibrated, add_temperature
+from gateway.retraining.job.front import INPUT, JOINED, TEXT_INPUT, add_front, places, takes_texts
+from gateway.retraining.job.gate import Parity
 from gateway.retraining.recipe import Recipe
+from gateway.retraining.rows.dataset import FloatArray
 
 OPERATOR_SETS = {"": 21, "ai.onnx.ml": 3}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.errors import InvalidConfig
-from gateway.retraining.dataset import Dataset
+from gateway.retraining.rows.dataset import Dataset
 
 
 def write_parquet(dataset: Dataset, path: Path) -> None:

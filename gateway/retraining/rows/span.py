@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from gateway.documents.policy import Window
-from gateway.retraining.dataset import Dataset, IntArray
 from gateway.retraining.recipe import Recipe
+from gateway.retraining.rows.dataset import Dataset, IntArray
 
 WindowChoice = str | Window
 DAY_NS = 86_400_000_000_000

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from msgspec import json
 
-from gateway.retraining.job import run_job
+from gateway.retraining.job.run import run_job
 from gateway.retraining.launch import Order
 from gateway.retraining.spec import JobSpec
 
@@ -61,7 +61,7 @@ def preload() -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    from gateway.retraining.convert import convert
+    from gateway.retraining.job.convert import convert
     from gateway.retraining.recipe import Feature, Recipe
 
     features = np.linspace(0, 1, 40, dtype=np.float32).reshape(20, 2)

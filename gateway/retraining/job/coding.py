@@ -9,8 +9,8 @@ from msgspec.structs import replace as changed
 
 from gateway.errors import InvalidConfig
 from gateway.registry.reference import category
-from gateway.retraining.dataset import Dataset, IntArray, TextArray, as_texts
 from gateway.retraining.recipe import Feature, Recipe
+from gateway.retraining.rows.dataset import Dataset, IntArray, TextArray, as_texts
 
 UNSEEN = -1.0
 MISSING = -2.0

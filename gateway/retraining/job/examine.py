@@ -14,10 +14,10 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from gateway.retraining.coding import MISSING, is_text
-from gateway.retraining.dataset import Dataset, FloatArray, IntArray
-from gateway.retraining.figures import roc_auc
+from gateway.retraining.job.coding import MISSING, is_text
+from gateway.retraining.job.figures import roc_auc
 from gateway.retraining.recipe import Feature, Recipe
+from gateway.retraining.rows.dataset import Dataset, FloatArray, IntArray
 
 FEW_ROWS = 1000
 MISSING_SHARE = 0.0

@@ -1,0 +1,1 @@
+"""Which labelled rows a job gets, and how they are kept."""

@@ -170,6 +170,19 @@ def test_numbers_are_watched_by_level_where_the_reference_has_them_else_it_is_sa
     assert "labels not monitored because the reference holds none" in shown(state, known).note
 
 
+def test_a_feature_that_the_reference_lacks_is_named_and_the_others_are_watched() -> None:
+    """A version that takes more than it was measured on: said, never guessed."""
+    rows = sea(1000, 1000)[0]
+    said = [answer_of(row) for row in rows]
+    ours = build_reference(FEATURES[:2], [row[:2] for row in rows], [one[0] for one in said], [one[1] for one in said])
+    known = context({1: Version(manifest(1), ours, Plan(ours))})
+    state, found = told([answered(place, row) for place, row in enumerate(rows)], known)
+    assert found == []
+    assert "c not monitored because the reference does not hold it" in shown(state, known).note
+    _, found = told([answered(place, [row[1] + 5, *row[1:]]) for place, row in enumerate(rows)], known)
+    assert {"data_drift", "data_quality"} & {one.kind for one in found}
+
+
 # The policy's limit ----------------------------------------------------------------------------------------------
 
 

@@ -57,6 +57,9 @@ def unwatched(state: ModelState, champion: Version | None) -> list[str]:
     notes = []
     if champion.plan is not None:
         notes += [f"{name} {reason}" for name, reason in champion.plan.unwatched.items()]
+        held = {column.name for column in champion.plan.reference.features}
+        absent = [feature.name for feature in champion.manifest.features if feature.name not in held]
+        notes += [f"{name} not monitored because the reference does not hold it" for name in absent]
     if champion.reference is not None and champion.spec.kind != "class" and champion.label_plan is None:
         notes.append("labels not monitored because the reference holds none")
     return notes

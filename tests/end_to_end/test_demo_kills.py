@@ -33,7 +33,7 @@ def _processes(root: psutil.Process, mark: str) -> list[psutil.Process]:
 
 def _running_job(root: psutil.Process) -> psutil.Process | None:
     """A job is forked from the job server: a process of that name whose parent has it too."""
-    servers = {process.pid: process for process in _processes(root, "retraining.job_child")}
+    servers = {process.pid: process for process in _processes(root, "retraining.job.child")}
     for process in servers.values():
         with contextlib.suppress(psutil.Error):
             if process.ppid() in servers:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -54,6 +55,24 @@ def test_window_that_fits_the_present_is_chosen(dataset: Dataset, quick: Recipe)
     fitted = search(quick, dataset, train, [Window(rows=4000), "since_change"], seed=0)
     assert fitted.window == "since_change"
     assert {trial["window"] for trial in fitted.tried} == {"rows:4000", "since_change"}
+
+
+def test_a_short_window_that_wins_by_luck_is_not_chosen(tmp_path: Path, labelled: Rows, quick: Recipe) -> None:
+    """One concept all along, noisy labels: more rows are worth more, whatever some rows of validation say."""
+    lucky, chosen = 0, []
+    for seed in range(12):
+        noise = np.random.default_rng(seed).random(900) < 0.3
+        rows = [msgspec.structs.replace(row, label=row.label ^ int(noise[n])) for n, row in enumerate(labelled(900))]
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        write_dataset(folder, rows, model="quick", features=["a", "b"])
+        dataset = read_dataset(folder)
+        fitted = search(quick, dataset, split(dataset, 100).train, [Window(rows=300), Window(rows=4000)], seed=seed)
+        metrics = {trial["window"]: trial[quick.metric] for trial in fitted.tried}
+        lucky += metrics["rows:300"] > metrics["rows:4000"]
+        chosen.append(fitted.window)
+    assert lucky >= 3, "otherwise this shows nothing"
+    assert chosen.count("rows:4000") >= 11
 
 
 def test_no_trial_was_fitted_on_a_row_it_is_scored_on(

@@ -7,6 +7,7 @@ scikit-learn is loaded only when something is fitted.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gateway.registry.reference import loss_scale
 from gateway.retraining.job.calibrate import Calibrated, scaled, temperature
-from gateway.retraining.job.evaluate import finite, is_better, metric
+from gateway.retraining.job.evaluate import finite, is_better, losses, metric
 from gateway.retraining.job.tune import Tuned, tune
 from gateway.retraining.recipe import Recipe
 from gateway.retraining.rows.dataset import Dataset, FloatArray, IntArray
@@ -73,7 +75,7 @@ def search(
 ) -> Fitted:
     """Choose among candidates x windows and fit the winner. Deterministic for the same arguments.
 
-    Ties go to the one named first. Raises ValueError when no candidate could be fitted at all.
+    Near the best the longest window is chosen (`_best`). Raises ValueError when no candidate could be fitted at all.
     """
     chosen = spans(recipe, dataset, train, windows, seed)
     validation = train[-recipe.validation_rows :] if recipe.validation_rows else train[:0]
@@ -85,7 +87,7 @@ def search(
     trials, failures = (
         _trials(recipe, dataset, chosen, before, validation, seed, tuned, progress) if len(validation) else ([], [])
     )
-    best = _best(recipe, trials)
+    best = _best(recipe, trials, dataset.labels[validation])
     candidate = best.candidate if best else next(iter(recipe.candidates))
     window = best.window if best else next(iter(chosen))
     tried = [entry for one in tuned.values() for entry in one.tried] + [
@@ -192,9 +194,25 @@ def _trials(
     return trials, failures
 
 
-def _best(recipe: Recipe, trials: Sequence[_Trial]) -> _Trial | None:
+def _best(recipe: Recipe, trials: Sequence[_Trial], labels: NDArray[Any]) -> _Trial | None:
+    """The best trial; of those that are worse by a standard error at most, the one that was fitted on the most rows.
+
+    A short window wins a validation part easily by luck, and then answers with less knowledge than a long one. Ties go
+    to the better, then to the one named first. labels: of the validation part. Source: the one-standard-error rule,
+    Breiman, Friedman, Olshen, Stone, Classification and Regression Trees, 1984.
+    """
     best = None
     for trial in trials:
         if best is None or is_better(recipe, trial.metric, best.metric):
             best = trial
-    return best
+    if best is None:
+        return None
+    scale = loss_scale(labels.tolist())
+    least = losses(recipe, best.predictions, labels, scale)
+    chosen = best
+    for trial in trials:
+        more = losses(recipe, trial.predictions, labels, scale) - least
+        is_near = more.mean() <= more.std() / math.sqrt(len(more))
+        if is_near and len(trial.rows) > len(chosen.rows):
+            chosen = trial
+    return chosen

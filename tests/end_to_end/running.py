@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -37,10 +39,12 @@ def small_model(seed: int) -> bytes:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Below the ports that connections of clients take for themselves, so that none of them is faster."""
+    while True:
+        port = secrets.choice(range(20_000, 32_000))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 T = TypeVar("T")
@@ -66,8 +70,7 @@ class RunningGateway:
         self.config.mkdir(parents=True, exist_ok=True)
         for name, text in (policies or {}).items():
             (self.config / f"{name}.yaml").write_text(text)
-        self.port, self.admin_port = free_port(), free_port()
-        self.url, self.admin_url = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.admin_port}"
+        self._take_ports()
         self.workers = workers
         self.start()
 
@@ -80,8 +83,24 @@ class RunningGateway:
             self.process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
     def wait_until_live(self) -> None:
-        for url in (f"{self.url}/livez", f"{self.admin_url}/metrics"):
-            until(lambda url=url: _answers(url), f"{url}; its log:\n{self.log()[-3000:]}")  # type: ignore[misc]
+        """Start again on other ports when somebody else was faster to take these; fail with the log otherwise."""
+        for url in ("{0.url}/livez", "{0.admin_url}/metrics"):
+            try:
+                until(lambda url=url: self._is_up(url.format(self)), "the gateway")  # type: ignore[misc]
+            except AssertionError as error:
+                raise AssertionError(f"{error}; its log:\n{self.log()[-3000:]}") from None
+
+    def _is_up(self, url: str) -> bool:
+        code = self.process.poll()
+        if code is not None:
+            assert "already in use" in self.log(), f"it ended with exit code {code}"
+            self._take_ports()
+            self.start()
+        return _answers(url)
+
+    def _take_ports(self) -> None:
+        self.port, self.admin_port = free_port(), free_port()
+        self.url, self.admin_url = f"http://127.0.0.1:{self.port}", f"http://127.0.0.1:{self.admin_port}"
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:

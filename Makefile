@@ -49,13 +49,13 @@ demo: setup  ## run the whole loop on the Electricity stream and show it
 test: setup  ## run all tests
 	@exec $(RUN) -m pytest -n $(WORKERS) $(ARGS)
 
-# pytest comes last, so that a run ends on its own closing line.
+# pytest comes last, so that a run ends on its own closing line. Which lines no test ran: .venv/bin/coverage report
 check: setup  ## format, lint, types, import contracts, tests with branch coverage
 	@echo "format" && $(RUN) -m ruff format --check .
 	@echo "lint" && $(RUN) -m ruff check .
 	@echo "types" && $(RUN) -m mypy
 	@echo "import contracts" && $(VENV)/bin/lint-imports --no-logo
-	@exec $(RUN) -m pytest -n $(WORKERS) --cov --cov-report=term $(ARGS)
+	@exec $(RUN) -m pytest -n $(WORKERS) --cov --cov-report= $(ARGS)
 
 format: setup  ## lay the code out and mend what the linter can
 	@$(RUN) -m ruff check --fix . ; $(RUN) -m ruff format .

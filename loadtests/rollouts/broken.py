@@ -77,10 +77,10 @@ class Outcome:
         return Finding(what, figure, bar, self.phase == "rolled_back" and is_named, f"{self.reason}{ran}")
 
 
-async def run(folder: Path, seed: int, quick: bool) -> list[Finding]:
-    """Each fault once. quick: three of them."""
+async def run(folder: Path, seed: int, quick: bool, deadline_ms: float = 1_000.0) -> list[Finding]:
+    """Each fault once. quick: three of them. deadline_ms: as `cycles.run`."""
     faults = (FAULTS[0], FAULTS[2], FAULTS[4]) if quick else FAULTS
-    async with running(folder, {}) as gateway:
+    async with running(folder, {_MODEL: f"model: {_MODEL}\ndeadline_ms: {deadline_ms:g}\n"}) as gateway:
         await gateway.serve(_MODEL, models.good(seed))
         callers = Callers(gateway.port, _MODEL, models.draw(5_000, seed + 1), _RATE, labelled=True)
         async with callers.calling() as seen:

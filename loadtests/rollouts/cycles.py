@@ -43,9 +43,10 @@ class RolledBack:
     took_ms: float
 
 
-async def run(folder: Path, seed: int, cycles: int) -> list[Finding]:
-    """So many cycles."""
-    async with running(folder, {_MODEL: f"model: {_MODEL}\n"}, _WORKERS) as gateway:
+async def run(folder: Path, seed: int, cycles: int, deadline_ms: float = 1_000.0) -> list[Finding]:
+    """So many cycles. deadline_ms: of each request; on a machine that may stall, a longer one than users have."""
+    policy = f"model: {_MODEL}\ndeadline_ms: {deadline_ms:g}\n"
+    async with running(folder, {_MODEL: policy}, _WORKERS) as gateway:
         await gateway.serve(_MODEL, models.numbered(1))
         callers = Callers(gateway.port, _MODEL, models.draw(1_000, seed), _RATE, labelled=False, keep=True)
         named: Named = {}

@@ -91,6 +91,14 @@ def test_pairs_with_one_winner_decide() -> None:
     assert math.exp(paired.log) == pytest.approx(by_hand)
 
 
+def test_pairs_that_are_worth_half_count_half() -> None:
+    """All of them: what the newest pair tells of their dependence holds for those before it too."""
+    paired = Paired()
+    for worth in (1.0, 0.9, 0.5):
+        paired.add(True, worth)
+    assert math.exp(paired.log) == pytest.approx(sum(part * (2 * q) ** 1.5 for q, part in DISCORDANT.items()))
+
+
 @pytest.mark.parametrize("weights", [WORSE, SLOWER, WRONG, CALM, DISCORDANT])
 def test_the_parts_of_a_bet_are_one_whole(weights: dict[float, float]) -> None:
     """A mean of e-processes is one only when its weights add up to 1."""

@@ -478,7 +478,7 @@ async def test_a_decision_holds_what_is_needed_to_compute_it_again(world: World)
     await _to_canary(world)
     decision = (await world.decisions())[-1]
     assert decision.action == "canary"
-    assert decision.rule == decision.evidence["rule"] == "rollout-2"
+    assert decision.rule == decision.evidence["rule"] == "rollout-3"
     assert decision.evidence["counts"]["pairs"] == 20
     assert decision.evidence["values"]["errors"] == 1.0
     stretch = await world.traffic.read(Offset(bytes.fromhex(decision.evidence["from"])), 1000)

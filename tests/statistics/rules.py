@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gateway.documents.rollout import Guards, Phase, Rollout, Step
 from gateway.journal.record import Entry, Feedback, Place, Prediction, TrafficRecord
 from gateway.names import BUCKETS, Outcome, Reason, Role
+from gateway.rollout.evidence.dependence import PairDependence
 from gateway.rollout.evidence.observe import Observer
 from gateway.rollout.evidence.verdict import CALM, FIRST_RUNS, Compared, FailureShare, Paired, Tally, Verdict, assess
 from tests.statistics.traffic import Pairs, Traffic
@@ -92,10 +93,13 @@ def _calm_verdicts(seen: Traffic) -> Iterator[tuple[int, Verdict]]:
 
 def _paired_verdicts(seen: Pairs) -> Iterator[tuple[int, Verdict]]:
     """After every row that it alone got wrong; the others only lower the evidence."""
-    worse = Paired()
-    for at in np.flatnonzero(seen.lost | seen.won).tolist():
-        worse.add(bool(seen.lost[at]))
-        if not seen.lost[at]:
+    worse, dependence = Paired(), PairDependence()
+    won = seen.won.astype(int) - seen.lost
+    for at, (winner, wrong) in enumerate(zip(won.tolist(), (seen.won | seen.both).tolist(), strict=True)):
+        dependence.add(winner, wrong)
+        if winner:
+            worse.add(winner < 0, dependence.worth)
+        if winner >= 0:
             continue
         yield at + 1, assess(Compared(labelled=at + 1, worse_pairs=worse.log), _GUARDS)
 
@@ -134,9 +138,10 @@ def _keyed(record: Prediction, bucket: int) -> Prediction:
 
 def _pair_records(seen: Pairs) -> Iterator[list[TrafficRecord]]:
     split: tuple[tuple[int, int], ...] = ()
-    for at, (lost, won) in enumerate(zip(seen.lost.tolist(), seen.won.tolist(), strict=True)):
-        champion = _record(at, 1, Outcome.OK, 2_000, split, int(not won))
-        shadow = _record(at, 2, Outcome.OK, 2_000, split, int(not lost), Role.SHADOW)
+    right, reference = ~(seen.lost | seen.both), ~(seen.won | seen.both)
+    for at, (own, other) in enumerate(zip(right.astype(int).tolist(), reference.astype(int).tolist(), strict=True)):
+        champion = _record(at, 1, Outcome.OK, 2_000, split, other)
+        shadow = _record(at, 2, Outcome.OK, 2_000, split, own, Role.SHADOW)
         yield [champion, shadow, Feedback(id=str(at), row=0, label=1)]
 
 

@@ -15,6 +15,7 @@ from tests.statistics.traffic import (
     failing_runs,
     labelled,
     ramp,
+    repeating,
     running,
     steady,
     sticky,
@@ -98,6 +99,10 @@ def _pairs(lost: float, won: float) -> Callable[[Random], Pairs]:
     return lambda random: labelled(random, 10_000, lost, won)
 
 
+def _repeating(memory: float) -> Callable[[Random], Pairs]:
+    return lambda random: repeating(random, 10_000, memory)
+
+
 def _both(rate: float) -> Callable[[Random], Traffic]:
     return lambda random: failing_runs(random, steady(_SHORT, 0.05), rate)
 
@@ -132,6 +137,9 @@ SCENES = (
     Scene("records: errors 1 -> 5 %", _both(0.05), 100, 10, Bar(at_least=0.95, median=2_500), 18, rules.observed, ()),
     Scene("records: sticky units, 1 = 1 % of them fail", _sticky, 60, 0, _FALSE, 23, rules.observed),
     Scene("labelled pairs, 90 = 90 %", _pairs(0.03, 0.03), 1_000, 150, Bar(at_most=0.05), 19, against=rules.TESTS),
+    Scene("the same, errors come in runs (.25)", _repeating(0.5), 500, 0, _HALF, 24, against=rules.TESTS),
+    Scene("the same, errors come in runs (.5)", _repeating(0.8), 500, 60, Bar(at_most=0.1), 25, against=rules.TESTS),
+    Scene("the same, errors come in runs (.65)", _repeating(0.9), 500, 0, Bar(at_most=0.15), 26, against=rules.TESTS),
     Scene("labelled pairs, 90 -> 88 %", _pairs(0.04, 0.02), 1_000, 150, _WORSE, 20, against=rules.TESTS),
     Scene("records: pairs with labels, 90 -> 88 %", _pairs(0.04, 0.02), 100, 6, _WORSE, 21, rules.observed, ()),
 )

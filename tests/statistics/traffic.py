@@ -50,10 +50,14 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Pairs:
-    """lost: the version on trial alone was wrong; won: it alone was right; one entry a labelled shadow pair."""
+    """lost: the version on trial alone was wrong; won: it alone was right; one entry a labelled shadow pair.
+
+    both: both were wrong.
+    """
 
     lost: Bools
     won: Bools
+    both: Bools
 
 
 def steady(requests: int, weight: float) -> Floats:
@@ -114,7 +118,21 @@ def sticky(random: Random, requests: int, units: int = 2_000) -> Traffic:
     return Traffic(canary, always[unit], _none(weight), weight, run_us, bucket[unit])
 
 
+def repeating(random: Random, pairs: int, memory: float) -> Pairs:
+    """Equal versions, wrong in a tenth of the pairs, in runs; they share seven tenths of what makes them wrong.
+
+    memory: correlation of neighbours in the normal numbers behind the errors; of .8, .5 is left in the errors.
+    """
+    from scipy.signal import lfilter
+
+    drawn = random.standard_normal((3, pairs))
+    drawn[:, 1:] *= np.sqrt(1.0 - memory**2)
+    shared, trial, reference = lfilter([1.0], [1.0, -memory], drawn)
+    wrong, other = (np.sqrt(0.7) * shared + np.sqrt(0.3) * own > 1.2816 for own in (trial, reference))
+    return Pairs(wrong & ~other, other & ~wrong, wrong & other)
+
+
 def labelled(random: Random, pairs: int, lost: float, won: float) -> Pairs:
     """Pairs where the version on trial alone is wrong in this share, alone right in that one."""
     drawn = random.random(pairs)
-    return Pairs(drawn < lost, (drawn >= lost) & (drawn < lost + won))
+    return Pairs(drawn < lost, (drawn >= lost) & (drawn < lost + won), np.zeros(pairs, dtype=bool))

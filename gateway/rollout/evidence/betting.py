@@ -29,7 +29,7 @@ WRONG: Mapping[float, float] = {1.2: 0.4, 1.5: 0.4, 2.5: 0.2}
 CALM: Mapping[float, float] = {0.5: 1 / 3, 0.8: 1 / 3, 1.0: 1 / 3}
 """Ratios on which the promotion evidence bets, against the null that the ratio is at least the guard's."""
 
-DISCORDANT: Mapping[float, float] = {0.55: 0.15, 0.6: 0.2, 0.67: 0.3, 0.75: 0.25, 0.9: 0.1}
+DISCORDANT: Mapping[float, float] = {0.55: 0.1, 0.6: 0.2, 0.67: 0.4, 0.75: 0.2, 0.9: 0.1}
 """Shares of the pairs with one winner that the better version wins, on which the paired rule bets."""
 
 CEILING = 690.0
@@ -41,13 +41,16 @@ class _Mixture:
 
     def __init__(self, weights: Mapping[float, float]) -> None:
         self._parts = tuple(weights)
-        self._logs = [math.log(weight / sum(weights.values())) for weight in weights.values()]
+        self._weights = [math.log(weight / sum(weights.values())) for weight in weights.values()]
+        self._logs = [0.0] * len(self._weights)
         self.log = self.peak = 0.0
 
-    def _multiply(self, factors: list[float]) -> None:
+    def _multiply(self, factors: list[float], worth: float = 1.0) -> None:
+        """worth: the part of all evidence so far that counts, less than 1 where events repeat one another."""
         self._logs = [min(log + math.log(factor), CEILING) for log, factor in zip(self._logs, factors, strict=True)]
-        top = max(self._logs)
-        self.log = top + math.log(sum([math.exp(log - top) for log in self._logs]))
+        parts = [weight + worth * log for weight, log in zip(self._weights, self._logs, strict=True)]
+        top = max(parts)
+        self.log = top + math.log(sum([math.exp(part - top) for part in parts]))
         self.peak = max(self.peak, self.log)
 
     def latched(self, alpha: float) -> float:
@@ -69,9 +72,9 @@ class Mean(_Mixture):
         super().__init__({stake / (limit - lowest): part for stake, part in STAKES.items()})
         self._limit = limit
 
-    def add(self, value: float) -> None:
-        """Count one number."""
-        self._multiply([1.0 + stake * (value - self._limit) for stake in self._parts])
+    def add(self, value: float, worth: float = 1.0) -> None:
+        """Count one number. worth: as for `Paired`."""
+        self._multiply([1.0 + stake * (value - self._limit) for stake in self._parts], worth)
 
 
 class FailureShare(_Mixture):
@@ -115,9 +118,12 @@ class Paired(_Mixture):
     def __init__(self, shares: Mapping[float, float] = DISCORDANT) -> None:
         super().__init__(shares)
 
-    def add(self, won: bool) -> None:
-        """Count one pair with one winner; `won`: it was the version that is claimed to be better."""
-        self._multiply([2.0 * (share if won else 1.0 - share) for share in self._parts])
+    def add(self, won: bool, worth: float = 1.0) -> None:
+        """Count one pair with one winner; `won`: it was the version that is claimed to be better.
+
+        worth: the part of the evidence of all pairs so far that counts, see `PairDependence`.
+        """
+        self._multiply([2.0 * (share if won else 1.0 - share) for share in self._parts], worth)
 
 
 class Slowness:

@@ -18,6 +18,7 @@ from gateway.documents.rollout import Guards
 from gateway.registry.reference import category
 from gateway.rollout.evidence.agreement import Agreement, Probabilities, Row
 from gateway.rollout.evidence.betting import CALM, SLOWER, WRONG, FailureShare, Mean, Paired, Slowness
+from gateway.rollout.evidence.dependence import PairDependence
 from gateway.rollout.evidence.run_times import RunTimes
 from gateway.rollout.evidence.slices import Slices
 from gateway.rollout.evidence.unit import Units
@@ -73,6 +74,7 @@ class Comparison:
         self._worse_share = FailureShare(WRONG)
         self._worse_pairs = Paired()
         self._better = Paired()
+        self._dependence = PairDependence()
         margin = guards.quality_margin
         self._not_worse = Mean(-margin, -1.0) if margin is not None else None
         self._values = Values(guards.value_alpha, guards.value_better)
@@ -165,14 +167,18 @@ class Comparison:
     def bet_on_labels(self, trial: Side, reference: Side, labels: Mapping[int, Any]) -> None:
         """Bet on one request whose labels are there; its rows, which resemble one another, are one unit.
 
-        Which version is better: the one that won more of the rows. By how much: the mean over the rows.
+        Which version is better: the one that won more of the rows. By how much: the mean over the rows. Requests
+        that come one after the other resemble one another too: what they repeat counts once.
         """
         won = sum(self._winner(trial, reference, row, label) for row, label in labels.items())
+        wrong = 0 if self._numeric else sum(loss(reference, row, label, False) > 0.0 for row, label in labels.items())
+        self._dependence.add((won > 0) - (won < 0), wrong / len(labels))
+        worth = self._dependence.worth
         if won:
-            self._worse_pairs.add(won < 0)
-            self._better.add(won > 0)
+            self._worse_pairs.add(won < 0, worth)
+            self._better.add(won > 0, worth)
         if self._not_worse is not None:
-            self._not_worse.add(won / len(labels))
+            self._not_worse.add(won / len(labels), worth)
 
     def count_value(self, side: Side, value: float) -> None:
         """Count the business value of an answer of the split; of a keyed caller the first under these weights tells."""

@@ -29,7 +29,7 @@ __all__ = [
     "figures",
 ]
 
-RULE = "rollout-2"
+RULE = "rollout-3"
 """Version of the rules in this room; every decision names it."""
 
 PROMOTION = 20.0

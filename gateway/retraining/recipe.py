@@ -58,6 +58,8 @@ class Recipe:
     calibrate: scale the probabilities by a temperature found on the validation part.
     fairness: features whose groups are compared with each other. golden: CSV file of rows that people trust, beside
         the recipe: a candidate that falls on them waits for a person.
+    history: CSV file beside the recipe with rows from before the journal, which jobs fit on as long as the journal's
+        rows do not fill their windows; its first `history_rows`, 0: all of them.
     """
 
     model: str
@@ -81,14 +83,17 @@ class Recipe:
     calibrate: bool = False
     fairness: Sequence[str] = ()
     golden: str = ""
+    history: str = ""
+    history_rows: int = 0
 
     def __post_init__(self) -> None:
         model_name(self.model)
         _check_features(self.features, self.label, (*self.slices, *self.fairness))
         _check_target(self.classes, self.metric)
         _check_search(self.spaces, self.candidates, self.search)
-        if Path(self.golden).is_absolute() or ".." in Path(self.golden).parts:
-            raise ValueError("golden: name a file beside the recipe or in a folder there")
+        for name, file in (("golden", Path(self.golden)), ("history", Path(self.history))):
+            if file.is_absolute() or ".." in file.parts:
+                raise ValueError(f"{name}: name a file beside the recipe or in a folder there")
         if self.calibrate and not self.classes:
             raise ValueError("calibrate: only the probabilities of a classification can be calibrated")
         if not self.candidates or not all(callable(make) for make in self.candidates.values()):
@@ -100,6 +105,7 @@ class Recipe:
             ("label_delay_rows", 0),
             ("trials", 1),
             ("folds", 2),
+            ("history_rows", 0),
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: must be at least {least}")

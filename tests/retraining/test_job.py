@@ -83,7 +83,7 @@ def test_retraining_job_compares_with_the_champion_on_rows_neither_has_seen(
     assert {check["name"] for check in report["checks"]} >= {"parity", "not_worse_than_champion", "latency"}
     assert report["champion"]["accuracy"] > 0.5
     lineage = read_package(tmp_path / "out" / "package").lineage
-    holdout_starts = 5000 - lineage.parameters["holdout_rows"]
+    holdout_starts = result.rows - lineage.parameters["holdout_rows"]
     assert lineage.parameters["trained_rows"] <= holdout_starts - recipe.label_delay_rows + 1
 
 

@@ -34,6 +34,7 @@ def lineage_of(
         "windows": [window_name(window) for window in policy.windows or ("since_change",)],
         "asked_holdout_rows": recipe.holdout_rows,
         "least_rows": recipe.least_rows,
+        "history_rows": recipe.history_rows if recipe.history else 0,
         "change_ns": dataset.description.change_ns,
         "unseen_from_ns": spec.champion_trained_until_ns,
     }

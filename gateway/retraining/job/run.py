@@ -29,7 +29,9 @@ from gateway.retraining.job.search import Progress as Tell
 from gateway.retraining.job.search import search
 from gateway.retraining.recipe import Recipe, load_recipe
 from gateway.retraining.rows.archive import write_source
-from gateway.retraining.rows.dataset import Dataset, head, read_csv, read_dataset
+from gateway.retraining.rows.dataset import Dataset, head, read_csv, read_dataset, save
+from gateway.retraining.rows.history import with_history
+from gateway.retraining.rows.span import rows_wanted
 from gateway.retraining.rows.split import LEAST_HOLDOUT_ROWS, Split, shortfall, split
 from gateway.retraining.spec import (
     PACKAGE_DIRECTORY,
@@ -71,7 +73,7 @@ def run_job(spec: JobSpec) -> JobResult:
         progress("data")
         golden = _golden(recipe, path)
         write_source(recipe, path, out)
-        recipe, dataset = coded(recipe, head(read_dataset(Path(spec.dataset)), recipe.names))
+        recipe, dataset = coded(recipe, _rows(recipe, path, Path(spec.dataset), policy))
         lineage = lineage_of(spec, recipe, path, dataset, policy)
         champion = None
         if spec.champion:
@@ -163,17 +165,32 @@ def make_version(
     )
 
 
+def _rows(recipe: Recipe, path: Path, directory: Path, policy: RetrainingPolicy) -> Dataset:
+    """The rows of the journal behind those of the recipe's history; what is used is what the directory then holds."""
+    frozen = read_dataset(directory)
+    dataset, most = head(frozen, recipe.names), rows_wanted(policy)
+    if not recipe.history or frozen.description.history or dataset.rows >= most:
+        return dataset
+    known = _beside(path, "history", recipe.history, recipe, recipe.history_rows or None)
+    dataset = with_history(dataset, known, most)
+    save(directory, dataset)
+    return dataset
+
+
 def _golden(recipe: Recipe, path: Path) -> Dataset | None:
     """The rows that people trust, None when the recipe names none. Raises InvalidConfig when they can not be read."""
-    if not recipe.golden:
-        return None
-    file = path.parent / recipe.golden
+    return _beside(path, "golden", recipe.golden, recipe) if recipe.golden else None
+
+
+def _beside(path: Path, name: str, relative: str, recipe: Recipe, rows: int | None = None) -> Dataset:
+    """A CSV file beside the recipe. Raises InvalidConfig that names the recipe's field."""
+    file = path.parent / relative
     if not file.is_file():
-        raise InvalidConfig(f"{path}: golden: there is no file {file}")
-    golden = read_csv(file, recipe)
-    if not golden.rows:
-        raise InvalidConfig(f"{file}: golden: holds no rows")
-    return golden
+        raise InvalidConfig(f"{path}: {name}: there is no file {file}")
+    found = read_csv(file, recipe, rows)
+    if not found.rows:
+        raise InvalidConfig(f"{file}: {name}: holds no rows")
+    return found
 
 
 def _coded(recipe: Recipe, golden: Dataset | None) -> Dataset | None:

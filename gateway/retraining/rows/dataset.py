@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from msgspec import MsgspecError, Struct, json
+from msgspec.structs import replace as changed
 from numpy.typing import NDArray
 
 from gateway.errors import Fault, InvalidConfig
@@ -37,7 +38,8 @@ class Description(Struct, frozen=True, kw_only=True):
     """What `dataset.json` says. digest: SHA-256 over the columns' names and the rows in order.
 
     delay_seconds: median time from prediction to label. alert, change_ns: what the rows were exported for.
-    texts: places of the columns that hold texts. skipped: rows that could not be used.
+    texts: places of the columns that hold texts. skipped: rows that could not be used. history: how many of the rows
+    are from before the journal (`history.with_history`).
     """
 
     model: str
@@ -50,6 +52,7 @@ class Description(Struct, frozen=True, kw_only=True):
     delay_seconds: float = 0.0
     has_times: bool = True
     skipped: int = 0
+    history: int = 0
     texts: tuple[int, ...] = ()
     format: int = 1
 
@@ -192,6 +195,29 @@ def head(dataset: Dataset, features: Sequence[str]) -> Dataset:
     return replace(dataset, features=np.ascontiguousarray(dataset.features[:, columns]), texts=texts)
 
 
+def digested(dataset: Dataset) -> Dataset:
+    """The dataset with the digest, the median delay and the places of texts that belong to its rows."""
+    described = dataset.description
+    header = json.encode([list(described.features), described.label, dataset.labels.dtype.kind])
+    digest = hashlib.sha256(header)
+    parts = (dataset.features.astype("<f8"), dataset.predicted_ns.astype("<i8"), dataset.labelled_ns.astype("<i8"))
+    for part in parts:
+        digest.update(np.ascontiguousarray(part).tobytes())
+    digest.update(json.encode(dataset.labels.tolist()))
+    for column in sorted(dataset.texts):
+        digest.update(json.encode([column, dataset.texts[column].tolist()]))
+    delays = (dataset.labelled_ns - dataset.predicted_ns)[described.history :] / 1e9
+    return replace(
+        dataset,
+        description=changed(
+            described,
+            digest=digest.hexdigest(),
+            texts=tuple(sorted(dataset.texts)),
+            delay_seconds=float(np.median(delays)) if described.has_times and len(delays) else 0.0,
+        ),
+    )
+
+
 def _dataset(
     features: FloatArray,
     labels: NDArray[Any],
@@ -200,24 +226,7 @@ def _dataset(
     description: Description,
     texts: Mapping[int, TextArray] | None = None,
 ) -> Dataset:
-    header = json.encode([list(description.features), description.label, labels.dtype.kind])
-    digest = hashlib.sha256(header)
-    texts = texts or {}
-    for part in (features.astype("<f8"), predicted_ns.astype("<i8"), labelled_ns.astype("<i8")):
-        digest.update(np.ascontiguousarray(part).tobytes())
-    digest.update(json.encode(labels.tolist()))
-    for column in sorted(texts):
-        digest.update(json.encode([column, texts[column].tolist()]))
-    delays = (labelled_ns - predicted_ns) / 1e9
-    described = Description(
-        **{
-            **{name: getattr(description, name) for name in Description.__struct_fields__},
-            "digest": digest.hexdigest(),
-            "texts": tuple(sorted(texts)),
-            "delay_seconds": float(np.median(delays)) if description.has_times and len(delays) else 0.0,
-        }
-    )
-    return Dataset(described, features, labels, predicted_ns, labelled_ns, texts)
+    return digested(Dataset(description, features, labels, predicted_ns, labelled_ns, texts or {}))
 
 
 def _is_usable(row: LabelledRow, kinds: Sequence[type]) -> bool:

@@ -12,12 +12,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gateway.documents.policy import Window
+from gateway.documents.policy import RetrainingPolicy, Window
 from gateway.retraining.recipe import Recipe
 from gateway.retraining.rows.dataset import Dataset, IntArray
 
 WindowChoice = str | Window
 DAY_NS = 86_400_000_000_000
+MOST_ROWS = 50_000
+"""Rows that one job gets at most."""
+USUAL_ROWS = 4000
+SPARE_ROWS = 2000
+"""Rows beside the largest window: holdout, validation part and the label delay."""
+
+
+def rows_wanted(policy: RetrainingPolicy) -> int:
+    """How many of the newest rows the policy's windows can use."""
+    # Days and samples reach back as far as there are rows.
+    sizes = [window.rows or MOST_ROWS for window in policy.windows if isinstance(window, Window)]
+    if "dynamic" in policy.windows:
+        sizes.append(MOST_ROWS)
+    return min(MOST_ROWS, max([USUAL_ROWS, *sizes]) + SPARE_ROWS)
 
 
 def spans(

@@ -12,17 +12,12 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from gateway.documents.policy import RetrainingPolicy, Window
+from gateway.documents.policy import RetrainingPolicy
 from gateway.journal.join import JoinIndex, LabelledRow
 from gateway.registry.manifest import Manifest
 from gateway.retraining.rows.dataset import Description, read_dataset, write_dataset
+from gateway.retraining.rows.span import MOST_ROWS, rows_wanted
 from gateway.retraining.rows.split import shortfall, split
-
-MOST_ROWS = 50_000
-"""Rows that one job gets at most."""
-USUAL_ROWS = 4000
-SPARE_ROWS = 2000
-"""Rows beside the largest window: holdout, validation part and the label delay."""
 
 
 class Exported(NamedTuple):
@@ -53,15 +48,6 @@ async def export(
     if change_ns and len(rows) == limit and rows[0].predicted_ns > change_ns:
         rows = await joins.labelled(champion.model, MOST_ROWS)
     return await asyncio.to_thread(_write, rows, manifests, champion, directory, alert, change_ns)
-
-
-def rows_wanted(policy: RetrainingPolicy) -> int:
-    """How many of the newest rows the policy's windows can use."""
-    # Days and samples reach back as far as there are rows.
-    sizes = [window.rows or MOST_ROWS for window in policy.windows if isinstance(window, Window)]
-    if "dynamic" in policy.windows:
-        sizes.append(MOST_ROWS)
-    return min(MOST_ROWS, max([USUAL_ROWS, *sizes]) + SPARE_ROWS)
 
 
 def in_order(
@@ -119,4 +105,4 @@ def _write(
     if not holdout:  # not made by a recipe: the job itself knows what it asks for
         return Exported(description, 0)
     parts = split(read_dataset(directory), holdout, trained_until_ns(champion))
-    return Exported(description, shortfall(parts, least))
+    return Exported(description, shortfall(parts, least - int(asked.get("history_rows", 0))))

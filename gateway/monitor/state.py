@@ -81,6 +81,7 @@ class ErrorState(Struct):
     before: labels seen by detectors that alarmed and were replaced. quiet_until: no alert before so many labels.
     calm: labels and their losses in the present look at whether an alert is over. fresh: labels of rows that were
     predicted since the model's champion changed; recent: their mean loss, of about the newest 50: to compare versions.
+    last, sum, squares, products: of all losses, to tell how far one repeats the one before it.
     """
 
     state: bytes = b""
@@ -98,6 +99,10 @@ class ErrorState(Struct):
     calm_sum: float = 0.0
     fresh: int = 0
     recent: float = 0.0
+    last: float = 0.0
+    sum: float = 0.0
+    squares: float = 0.0
+    products: float = 0.0
 
 
 class LimitState(Struct):

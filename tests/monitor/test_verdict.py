@@ -126,6 +126,23 @@ def test_a_bad_release_needs_another_version_that_is_fine_on_the_same_rows(
     assert gathered(state, 2).only_this is only_this
 
 
+def test_errors_in_runs_say_less_about_a_release() -> None:
+    """Half of a drifting stream's errors follow another one: a run of them meets every release sooner or later."""
+    counts: dict[str, Any] = {"sum": 40.0, "squares": 40.0}
+    steady, runs = errors(0.15, **counts, products=8.0), errors(0.15, **counts, products=30.0)
+    for other, only_this in ((steady, True), (runs, False)):
+        state = ModelState(champion=2, previous=1, errors={"2/champion": errors(0.4), "1/shadow": other})
+        assert gathered(state, 2).only_this is only_this
+
+
+def test_a_release_that_only_rose_more_is_no_worse_than_the_last_champion() -> None:
+    """It promised more than it keeps, and still answers as well: nobody gains by taking it back."""
+    other = errors(0.4)
+    other.rate = 0.39
+    state = ModelState(champion=2, previous=1, errors={"2/champion": errors(0.4), "1/shadow": other})
+    assert gathered(state, 2).only_this is False
+
+
 def test_probation_ends_and_the_first_version_has_none() -> None:
     aged = errors(0.4, count=501)
     assert not gathered(ModelState(champion=2, previous=1, errors={"2/champion": aged}), 2).on_probation

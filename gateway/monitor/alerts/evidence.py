@@ -19,6 +19,7 @@ FEWEST_COMPARED = 5
 """Labels; a release that is wrong every time is told within ten. Whether so few say anything is the interval's part."""
 
 _ONE_SIDED_95 = 1.645
+_MOST_REPEATED = 0.9
 _DOUBT = 10
 _INPUTS = frozenset({"data_drift", "prediction_drift", "data_quality"})
 _DATA = _INPUTS | {"label_shift"}
@@ -100,13 +101,31 @@ def _only_this(state: ModelState, key: str) -> bool | None:
 
 
 def _rose_less(other: ErrorState, own: ErrorState) -> bool:
-    """True when the other's losses rose less above its own proven rate, at one-sided 95 %.
+    """True when the other's losses are lower and rose less above its own proven rate, at one-sided 95 % each.
 
-    Losses lie in [0, 1], so those of 0 and 1 have the largest variance at a given mean. Not one that alarmed just now.
+    One that only rose less may have been bad all the time; one that is only lower always was. Losses lie in [0, 1], so
+    those of 0 and 1 have the largest variance at a given mean. Not one that alarmed just now.
     """
     if other.rate is None or own.rate is None or other.labels < other.quiet_until:
         return False
     there, here = min(other.fresh, RECENT_LABELS), min(own.fresh, RECENT_LABELS)
     pooled = (other.recent * there + own.recent * here) / (there + here)
-    error = math.sqrt(pooled * (1 - pooled) * (1 / there + 1 / here))
-    return (own.recent - own.rate) - (other.recent - other.rate) > _ONE_SIDED_95 * error
+    repeated = max(_repeated(other), _repeated(own))
+    error = math.sqrt(pooled * (1 - pooled) * (1 / there + 1 / here) * repeated)
+    lower = own.recent - other.recent
+    return min(lower, lower - (own.rate - other.rate)) > _ONE_SIDED_95 * error
+
+
+def _repeated(one: ErrorState) -> float:
+    """How many labels of this version say as much as one that repeats none before it; 1 while nobody knows.
+
+    Where streams drift, errors come in runs, and a release that meets one looks bad. Of a series each of whose numbers
+    correlates with the next by r, (1 + r) / (1 - r) (Bayley and Hammersley, 1946).
+    """
+    if one.labels < ENOUGH_LABELS:
+        return 1.0
+    square = (one.sum / one.labels) ** 2
+    spread = one.squares / one.labels - square
+    together = one.products / (one.labels - 1) - square
+    correlation = min(max(together / spread, 0.0), _MOST_REPEATED) if spread > 0 else 0.0
+    return (1.0 + correlation) / (1.0 - correlation)

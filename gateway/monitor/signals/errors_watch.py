@@ -50,6 +50,10 @@ class Errors:
         """
         kept = self._kept
         kept.labels += 1
+        kept.sum += error
+        kept.squares += error * error
+        kept.products += error * kept.last
+        kept.last = error
         if one.predicted_ns >= since_ns:
             kept.fresh += 1
             kept.recent += (error - kept.recent) / min(kept.fresh, RECENT_LABELS)

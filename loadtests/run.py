@@ -27,7 +27,7 @@ LOAD = ("--headless", "-u", "16", "-r", "100", "-t", "20s", "--only-summary")
 
 async def load_test(arguments: Sequence[str], clock: Clock) -> int:
     """Start, publish twice, load, stop; locust's exit code."""
-    folder = project()
+    folder = project(MODEL)
     data = fresh_directory(None)
     policies = data / "no_policies"
     policies.mkdir()

@@ -90,7 +90,11 @@ def init(
 
 
 def demo(
+    stream: Annotated[str, typer.Option(help="electricity, sea or covertype")] = "electricity",
     fast: Annotated[bool, typer.Option("--fast", help="the first 12,000 rows, about a minute")] = False,
+    schedule: Annotated[
+        int, typer.Option(help="to compare: train in so many labels, whatever the alerts say; 0: by the policy", min=0)
+    ] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="leave the gateway up at the end")] = False,
     rows: Annotated[int | None, typer.Option(help="only the first rows of the stream", min=2500)] = None,
     rows_per_second: Annotated[float | None, typer.Option(help="speed of the replay [300]; 0: no limit", min=0)] = None,
@@ -105,6 +109,8 @@ def demo(
     from gateway.demo.run import main
 
     code = main(
+        stream=stream,
+        schedule=schedule,
         fast=fast,
         keep=keep,
         as_json=as_json,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.demo.send import Sender
-from gateway.demo.stream import LABEL_DELAY_ROWS, Row
+from gateway.demo.stream import Row
 
 _ROWS_A_REQUEST = 500
 
@@ -28,7 +28,7 @@ async def never_retrained(rows: Sequence[Row], sender: Sender, version: int) -> 
     return right / len(rows) if rows else 0.0
 
 
-def last_label_accuracy(rows: Sequence[Row], first: int, delay_rows: int = LABEL_DELAY_ROWS) -> float:
+def last_label_accuracy(rows: Sequence[Row], first: int, delay_rows: int) -> float:
     """Accuracy on `rows[first:]` when each is answered with the newest label known then."""
     pairs = [(row.label, rows[place - delay_rows].label) for place, row in enumerate(rows) if place >= first]
     return sum(label == known for label, known in pairs) / len(pairs) if pairs else 0.0

@@ -16,7 +16,7 @@ from gateway.client import AsyncClient, Conflict, rollout_call, rollout_verb_cal
 from gateway.clock import Clock
 from gateway.demo.send import Pace, Pause, Sender, replay
 from gateway.demo.server import Server, run_command
-from gateway.demo.stream import LateLabels, Row, write_shuffled
+from gateway.demo.stream import Course, LateLabels, Row, write_shuffled
 from gateway.demo.watch import View, Watch, until_answered
 from gateway.errors import GatewayError
 from gateway.names import VersionId
@@ -28,7 +28,7 @@ MOST_ROWS = 4_000
 """So many rows are sent at most until the road is free, and again until the rollout has ended."""
 
 _LAST_ROWS = 1_000
-"""Rows that are sent again and again: three weeks. With more, the jump back in time would itself be drift."""
+"""Rows that are sent again and again: three weeks of Electricity. With more, the jump back would itself be drift."""
 
 _ROWS_PER_SECOND = 500.0
 _SEED = 7
@@ -36,7 +36,7 @@ _ATTEMPTS = 10
 
 
 class Encore:
-    """The last rows of the stream once more, numbered on, so that ids stay fresh and labels a day late."""
+    """The last rows of the stream once more, numbered on, so that ids stay fresh and labels late."""
 
     def __init__(self, rows: Sequence[Row], last: int = _LAST_ROWS) -> None:
         self._rows: Iterator[tuple[int, Row]] = enumerate(itertools.cycle(rows[-last:]), start=len(rows) + 1)
@@ -52,7 +52,7 @@ class Stage:
 
     server: Server
     folder: Path
-    model: str
+    course: Course
     admin: AsyncClient
     sender: Sender
     watch: Watch
@@ -72,7 +72,7 @@ class Stage:
         await replay(
             self.encore.take(MOST_ROWS),
             self.sender,
-            LateLabels() if labelled else None,
+            LateLabels(self.course.delay_rows) if labelled else None,
             pause=self.pause,
             pace=self.pace,
             answered=lambda row, answer: None,
@@ -91,7 +91,7 @@ async def free_the_road(stage: Stage) -> None:
         return
     if not await stage.send_until(lambda view: not view.is_rolling_out, labelled=False):
         stage.say("A rollout did not end on its own; it makes room for the last act.")
-        call = rollout_verb_call(stage.model, "roll-back", "makes room for the last act of the demo")
+        call = rollout_verb_call(stage.course.name, "roll-back", "makes room for the last act of the demo")
         with contextlib.suppress(Conflict):  # it ended in between
             await until_answered(lambda: stage.admin.send(call), stage.clock)
 
@@ -99,10 +99,10 @@ async def free_the_road(stage: Stage) -> None:
 async def publish_shuffled(stage: Stage, rows: Sequence[Row]) -> int:
     """Train a version on shuffled labels and publish it without a gate; its number."""
     file = stage.server.data / "shuffled.csv"
-    write_shuffled(file, rows[-SHUFFLED_ROWS:], _SEED)
+    write_shuffled(file, rows[-SHUFFLED_ROWS:], stage.course.label, _SEED)
     out = await run_command(
         [
-            *("train", stage.model, "--csv", str(file), "--no-gate"),
+            *("train", stage.course.name, "--csv", str(file), "--no-gate"),
             *("--url", f"http://{stage.server.admin}", "--token", stage.server.token),
         ],
         stage.folder,
@@ -120,7 +120,7 @@ def published_version(out: str) -> int:
 
 async def roll_out(stage: Stage, version: int) -> str:
     """Start the standard plan for the version and send rows until it is rolled back; why, empty when it never was."""
-    call = rollout_call(stage.model, version, "steps", "the demo's last act: trained on shuffled labels")
+    call = rollout_call(stage.course.name, version, "steps", "the demo's last act: trained on shuffled labels")
     for _ in range(_ATTEMPTS):
         try:
             await until_answered(lambda: stage.admin.send(call), stage.clock)

@@ -18,7 +18,8 @@ class Result:
 
     rows, accuracy, alerts, jobs, answers: of the stream; the last act is counted in none of them, its jobs are
     later_jobs. published, promoted, rolled_back: versions of the whole run. last_act: the reason of its roll-back,
-    empty when there was none. weights: percent of traffic by version number at the end.
+    empty when there was none. weights: percent of traffic by version number at the end. schedule: a job in so many
+    labels and none for an alert; 0: as the policy says.
     """
 
     rows: int
@@ -45,6 +46,9 @@ class Result:
     last_act_version: int = 0
     last_act: str = ""
     failures: tuple[str, ...] = ()
+    stream: str = "electricity"
+    delay_rows: int = 48
+    schedule: int = 0
 
 
 _KEYS = (
@@ -75,7 +79,10 @@ def faults(result: Result) -> list[str]:
 
 def print_table(result: Result, console: Console) -> None:
     """The closing table."""
-    table = Table(title="The loop on the Electricity stream", show_header=False, title_justify="left")
+    how = f", a job in {result.schedule:,} labels and none for an alert" if result.schedule else ""
+    table = Table(
+        title=f"The loop on the {result.stream.capitalize()} stream{how}", show_header=False, title_justify="left"
+    )
     table.add_column("what")
     table.add_column("figure", justify="right")
     table.add_column("note", style="dim")
@@ -92,9 +99,9 @@ def _lines(result: Result) -> list[tuple[str, str, str]]:
     answers = ", ".join(f"@{version}: {count:,}" for version, count in busiest)
     return [
         ("rows answered", f"{result.rows:,}", f"most by {answers}" if answers else ""),
-        ("accuracy", f"{result.accuracy:.4f}", "each row predicted first, its label 48 rows later"),
-        ("  never retrained", f"{result.never_retrained:.4f}", "the same rows by electricity@1"),
-        ("  last known label", f"{result.last_label:.4f}", "the label of 48 rows before"),
+        ("accuracy", f"{result.accuracy:.4f}", f"each row predicted first, its label {result.delay_rows} rows later"),
+        ("  never retrained", f"{result.never_retrained:.4f}", f"the same rows by {result.stream}@1"),
+        ("  last known label", f"{result.last_label:.4f}", f"the label of {result.delay_rows} rows before"),
         ("alerts", f"{result.alerts:,}", f"{result.advisory_alerts} of them advisory"),
         ("jobs", f"{result.jobs:,}", f"{ends}{later}{failure}"),
         ("versions published", f"{result.published:,}", ""),
@@ -114,5 +121,5 @@ def _weights(result: Result) -> str:
 
 
 def _last_act(result: Result) -> str:
-    name = f"electricity@{result.last_act_version}, trained on shuffled labels"
+    name = f"{result.stream}@{result.last_act_version}, trained on shuffled labels"
     return f"{name}: {result.last_act}" if result.last_act else name

@@ -1,6 +1,6 @@
-"""The demo: one command starts a gateway, streams the Electricity data through it, and shows the loop close.
+"""The demo: one command starts a gateway, streams real data through it, and shows the loop close.
 
-    train and publish electricity@1 -> stream rows, labels 48 rows later -> alerts, jobs, rollouts by themselves
+    train and publish the first version -> stream rows, their labels later -> alerts, jobs, rollouts by themselves
     -> the last act: a version trained on shuffled labels is rolled back -> the figures beside the baselines
 
 A client program: it speaks HTTP and runs commands, and imports nothing that the gateway runs on.
@@ -33,14 +33,13 @@ from gateway.demo.last_act import (
 )
 from gateway.demo.live import Live
 from gateway.demo.report import Result, as_json, faults, print_table
+from gateway.demo.schedule import write_scheduled
 from gateway.demo.send import Pace, Pause, Sender, Tally, replay
 from gateway.demo.server import Server, fresh_directory, project, run_command, running
-from gateway.demo.stream import LateLabels, Row, Score, read_stream
+from gateway.demo.stream import COURSES, Course, LateLabels, Row, Score, read_stream
 from gateway.demo.watch import Watch, until_answered
 from gateway.errors import GatewayError, InvalidConfig
 
-MODEL = "electricity"
-FIRST_ROWS = 2_000
 FAST_ROWS = 12_000
 ROWS_PER_SECOND = 300.0
 """The replay's speed when none is asked for. A rollout's steps take the gateway some tenths of a second: a day or two
@@ -52,12 +51,15 @@ _SERVE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for. rows: how many rows of the stream to use, the first 2,000 included; None: all.
+    """What was asked for. rows: how many rows of the stream to use, those of the first version included; None: all.
 
-    rows_per_second: 0 is as fast as answers come.
+    schedule: train in so many labels, whatever the alerts say; 0: as the policy says. rows_per_second: 0 is as fast
+    as answers come.
     acknowledged: a file that gets the id of every answered row, a line each, as soon as it is answered.
     """
 
+    course: Course = COURSES["electricity"]
+    schedule: int = 0
     rows: int | None = None
     rows_per_second: float = ROWS_PER_SECOND
     data: Path | None = None
@@ -69,17 +71,26 @@ class Options:
 
 def main(
     *,
+    stream: str,
     fast: bool,
     keep: bool,
     as_json: bool,
     rows_per_second: float | None,
     data: Path | None,
+    schedule: int = 0,
     rows: int | None = None,
     workers: int = 1,
     acknowledged: Path | None = None,
 ) -> int:
-    """Run the demo; the exit code: 0, 1 when something is not as it should be, 130 when it was interrupted."""
+    """Run the demo; the exit code: 0, 1 when something is not as it should be, 130 when it was interrupted.
+
+    stream: one of COURSES. Raises InvalidConfig for another.
+    """
+    if stream not in COURSES:
+        raise InvalidConfig(f"stream: there is no {stream!r}, only {', '.join(COURSES)}")
     options = Options(
+        course=COURSES[stream],
+        schedule=schedule,
         rows=rows or (FAST_ROWS if fast else None),
         rows_per_second=ROWS_PER_SECOND if rows_per_second is None else rows_per_second,
         data=data,
@@ -105,11 +116,12 @@ async def _until_interrupted(options: Options) -> int:
 
 async def _demo(options: Options, clock: Clock, console: Console) -> int:
     started = clock.monotonic()
-    folder = project()
+    folder = project(options.course.name)
     rows = _rows(options, folder)
     data = fresh_directory(options.data)
     try:
-        async with running(data, folder, clock, workers=options.workers, keep=options.keep) as server:
+        config = write_scheduled(folder, data, options.course.name, options.schedule) if options.schedule else None
+        async with running(data, folder, clock, config=config, workers=options.workers, keep=options.keep) as server:
             console.print(f"Gateway http://{server.listen}  admin http://{server.admin}  data {data}", soft_wrap=True)
             result = await Run(options, clock, console, folder, server, rows, started).whole()
             wrong = faults(result)
@@ -129,9 +141,10 @@ async def _demo(options: Options, clock: Clock, console: Console) -> int:
 
 def _rows(options: Options, folder: Path) -> list[Row]:
     """The rows that were asked for. Raises InvalidConfig when they are too few, or the speed is none."""
-    rows = read_stream(folder / "models" / "data" / f"{MODEL}.csv.gz")[: options.rows]
-    if len(rows) <= FIRST_ROWS:
-        raise InvalidConfig(f"rows: the demo needs more than the {FIRST_ROWS:,} that the first version learns from")
+    rows = read_stream(folder / "models" / "data" / f"{options.course.name}.csv.gz")[: options.rows]
+    first = options.course.first_rows
+    if len(rows) <= first:
+        raise InvalidConfig(f"rows: the demo needs more than the {first:,} that the first version learns from")
     if options.rows_per_second < 0:
         raise InvalidConfig("rows per second: must be above 0, or 0 to go as fast as answers come")
     return rows
@@ -155,6 +168,11 @@ class Run:
     rows: list[Row]
     started: float
 
+    @property
+    def course(self) -> Course:
+        """The stream that is sent."""
+        return self.options.course
+
     async def whole(self) -> Result:
         """Everything, from the first version to the last act."""
         async with (
@@ -167,24 +185,26 @@ class Run:
     async def _acts(self, admin: AsyncClient, hot: Client, note: Callable[[str], None]) -> Result:
         tally, score, pause = Tally(), Score(), Pause(self.clock)
         first = await self._publish_first()
-        sender = Sender(hot, tally, self.clock, model=MODEL, run=f"demo{first}", acknowledged=note)
-        stream = self.rows[FIRST_ROWS:]
+        sender = Sender(hot, tally, self.clock, model=self.course.name, run=f"demo{first}", acknowledged=note)
+        stream = self.rows[self.course.first_rows :]
         frozen = await never_retrained(stream, sender, first)
         if frozen is None:
             raise GatewayError(f"the first version did not answer: {'; '.join(tally.failures)}")
-        watch = Watch(admin, MODEL, pause, self.clock)
+        watch = Watch(admin, self.course.name, pause, self.clock)
         async with _watching(watch):
             seconds = await self._stream(stream, sender, score, pause, watch) - pause.seconds
             streamed, answers = (await watch.settle()).copy(), dict(tally.by_version)
             encore = Encore(self.rows)
-            stage = Stage(self.server, self.folder, MODEL, admin, sender, watch, pause, self.clock, encore, self._say)
+            stage = Stage(
+                self.server, self.folder, self.course, admin, sender, watch, pause, self.clock, encore, self._say
+            )
             bad, reason = await self._last_act(stage)
         view = await watch.look()
         return Result(
             rows=score.rows,
             accuracy=score.accuracy,
             never_retrained=frozen,
-            last_label=last_label_accuracy(self.rows, FIRST_ROWS),
+            last_label=last_label_accuracy(self.rows, self.course.first_rows, self.course.delay_rows),
             alerts=len(streamed.alerts),
             advisory_alerts=sum(streamed.alerts.values()),
             jobs=len(streamed.jobs),
@@ -205,21 +225,26 @@ class Run:
             last_act_version=bad,
             last_act=reason,
             failures=tuple(tally.failures),
+            stream=self.course.name,
+            delay_rows=self.course.delay_rows,
+            schedule=self.options.schedule,
         )
 
     async def _publish_first(self) -> int:
-        self._say(f"Training the first version from the first {FIRST_ROWS:,} rows ...")
-        csv = self.folder / "models" / "data" / f"{MODEL}.csv.gz"
+        model, first = self.course.name, self.course.first_rows
+        self._say(f"Training the first version from the first {first:,} rows ...")
+        csv = self.folder / "models" / "data" / f"{model}.csv.gz"
         out = await run_command(
             [
-                *("train", MODEL, "--csv", str(csv), "--rows", str(FIRST_ROWS)),
+                *("train", model, "--csv", str(csv), "--rows", str(first)),
                 *("--url", f"http://{self.server.admin}", "--token", self.server.token),
             ],
             self.folder,
         )
         version = published_version(out)
         await self._until_served(version)
-        self._say(f"{MODEL}@{version} answers. Streaming {len(self.rows) - FIRST_ROWS:,} rows, labels 48 rows later.")
+        rest, delay = len(self.rows) - first, self.course.delay_rows
+        self._say(f"{model}@{version} answers. Streaming {rest:,} rows, labels {delay} rows later.")
         return version
 
     async def _until_served(self, version: int) -> None:
@@ -227,11 +252,15 @@ class Run:
         async with AsyncClient(f"http://{self.server.listen}") as client:
             while True:
                 served = await until_answered(lambda: client.get("/models"), self.clock)
-                if any(model["name"] == MODEL and version in model["versions"] for model in served["models"]):
+                if any(
+                    model["name"] == self.course.name and version in model["versions"] for model in served["models"]
+                ):
                     await until_answered(lambda: client.get("/readyz"), self.clock)
                     return
                 if self.clock.monotonic() > give_up:
-                    raise GatewayError(f"{MODEL}@{version} was published but is not served; see {self.server.log}")
+                    raise GatewayError(
+                        f"{self.course.name}@{version} was published but is not served; see {self.server.log}"
+                    )
                 await self.clock.sleep(0.05)
 
     async def _stream(self, stream: list[Row], sender: Sender, score: Score, pause: Pause, watch: Watch) -> float:
@@ -244,10 +273,10 @@ class Run:
                     score.add(row, answer)
                 if row.number % 50 == 0:
                     seen = watch.view.line() + ("  the clock waits" if pause.is_held else "")
-                    live.show(row.number - FIRST_ROWS, score.accuracy, seen)
+                    live.show(row.number - self.course.first_rows, score.accuracy, seen)
 
             pace = Pace(self.options.rows_per_second, self.clock)
-            await replay(stream, sender, LateLabels(), pause=pause, pace=pace, answered=answered)
+            await replay(stream, sender, LateLabels(self.course.delay_rows), pause=pause, pace=pace, answered=answered)
             live.show(len(stream), score.accuracy, watch.view.line())
         return self.clock.monotonic() - started
 
@@ -258,7 +287,8 @@ class Run:
         bad = await publish_shuffled(stage, self.rows)
         await free_the_road(stage)
         reason = await roll_out(stage, bad)
-        self._say(f"{MODEL}@{bad} was rolled back: {reason}" if reason else f"{MODEL}@{bad} was NOT rolled back.")
+        name = f"{self.course.name}@{bad}"
+        self._say(f"{name} was rolled back: {reason}" if reason else f"{name} was NOT rolled back.")
         return bad, reason
 
     def _say(self, what: str) -> None:

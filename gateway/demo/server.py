@@ -55,12 +55,12 @@ def token_file(data: Path) -> Path:
     return data / "admin-token"
 
 
-def project() -> Path:
-    """The folder that holds `models/` and `router_config/`: here, or the clone the package lies in."""
+def project(model: str) -> Path:
+    """The folder that holds the model's recipe and policy: here, or the clone the package lies in."""
     for folder in (Path.cwd(), Path(gateway.__file__).resolve().parents[1]):
-        if (folder / "models" / "electricity.py").exists() and (folder / "router_config").is_dir():
+        if (folder / "models" / f"{model}.py").exists() and (folder / "router_config").is_dir():
             return folder
-    raise InvalidConfig("the demo needs models/electricity.py and router_config/: run it in a clone of the project")
+    raise InvalidConfig(f"the demo needs models/{model}.py and router_config/: run it in a clone of the project")
 
 
 def fresh_directory(asked: Path | None) -> Path:

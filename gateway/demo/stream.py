@@ -1,4 +1,4 @@
-"""The Electricity stream as a client sees it: rows in order, labels a day late, and which answers were right.
+"""A stream as a client sees it: rows in order, labels some rows late, and which answers were right.
 
 Pure but for reading the file. Knows nothing of HTTP, of versions or of what the gateway does with a label.
 """
@@ -15,8 +15,24 @@ from typing import NamedTuple
 
 from gateway.errors import InvalidConfig
 
-LABEL_DELAY_ROWS = 48
-"""A row stands for half an hour and its label is known one day later."""
+
+class Course(NamedTuple):
+    """A stream that the demo can send: its model and data file have this name; label: the label's column.
+
+    delay_rows: a row's label is known when so many further rows have been sent. first_rows: of the first version.
+    """
+
+    name: str
+    label: str
+    delay_rows: int
+    first_rows: int = 2_000
+
+
+COURSES = {
+    course.name: course
+    for course in (Course("electricity", "class", 48), Course("sea", "class", 100), Course("covertype", "cover", 100))
+}
+"""Half-hours, whose labels are known a day later; points; patches of forest."""
 
 
 class Row(NamedTuple):
@@ -48,24 +64,24 @@ def read_stream(file: Path) -> list[Row]:
             raise InvalidConfig(f"{file}: not a CSV of numbers with the label last: {error}") from error
 
 
-def write_shuffled(file: Path, rows: Sequence[Row], seed: int) -> None:
+def write_shuffled(file: Path, rows: Sequence[Row], label: str, seed: int) -> None:
     """Write the rows as a CSV, each with the label of some other row: nothing can be learnt from it."""
     labels = [row.label for row in rows]
     random.Random(seed).shuffle(labels)
     with file.open("w", newline="") as opened:
         writer = csv.writer(opened)
-        writer.writerow([*rows[0].features, "class"])
+        writer.writerow([*rows[0].features, label])
         writer.writerows([*row.features.values(), label] for row, label in zip(rows, labels, strict=True))
 
 
 class LateLabels:
-    """Labels wait here until their row is a day old, then go out in batches, oldest first.
+    """Labels wait here until their row is `delay_rows` old, then go out in batches, oldest first.
 
     A label is due when row `number + delay` has been sent and its own request was answered. A batch is ready
     as soon as it holds `batch` labels, so no label waits longer than `batch` rows after it became due.
     """
 
-    def __init__(self, delay_rows: int = LABEL_DELAY_ROWS, batch: int = 8) -> None:
+    def __init__(self, delay_rows: int, batch: int = 8) -> None:
         self._delay_rows = delay_rows
         self._batch = batch
         self._waiting: list[tuple[int, Due]] = []
@@ -90,7 +106,7 @@ class LateLabels:
         return batch
 
     def take_rest(self) -> list[Due]:
-        """Everything that is left: after the last row the days go on without new rows."""
+        """Everything that is left: after the last row time goes on without new rows."""
         rest = self._due + [due for _, due in sorted(self._waiting)]
         self._due, self._waiting = [], []
         return rest

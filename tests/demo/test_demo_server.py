@@ -56,7 +56,7 @@ def test_a_gateway_that_was_kept_is_not_pulled_from_under(tmp_path: Path) -> Non
 def test_the_project_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """From anywhere, when the package lies in its clone."""
     monkeypatch.chdir(tmp_path)
-    assert (project() / "models" / "electricity.py").exists()
+    assert (project("electricity") / "models" / "electricity.py").exists()
 
 
 async def test_a_gateway_that_does_not_start_says_why(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ async def test_a_gateway_that_does_not_start_says_why(tmp_path: Path) -> None:
     blocked = tmp_path / "data"
     blocked.mkdir()
     with pytest.raises(GatewayError, match=r"demo\.log"):
-        async with running(blocked, project(), SystemClock(), workers=0):
+        async with running(blocked, project("electricity"), SystemClock(), workers=0):
             pytest.fail("it can not serve with no process")
 
 
@@ -81,4 +81,4 @@ def test_a_child_ends_on_sigterm() -> None:
 async def test_a_command_that_fails_gives_its_words() -> None:
     """What `gateway train` says is what the person running the demo has to read."""
     with pytest.raises(GatewayError, match="nonsense"):
-        await run_command(["nonsense"], project())
+        await run_command(["nonsense"], project("electricity"))

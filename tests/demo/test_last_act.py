@@ -21,7 +21,7 @@ from gateway.demo.last_act import (
     roll_out,
 )
 from gateway.demo.send import Pause, Sender, Tally
-from gateway.demo.stream import Row
+from gateway.demo.stream import COURSES, Row
 from gateway.demo.watch import Watch
 from gateway.errors import GatewayError
 
@@ -57,7 +57,7 @@ async def stage(fake: Any) -> AsyncIterator[Stage]:
         yield Stage(
             None,  # type: ignore[arg-type]
             Path(),
-            "electricity",
+            COURSES["electricity"],
             admin,
             sender,
             watch,

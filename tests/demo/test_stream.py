@@ -73,7 +73,7 @@ def test_shuffled_labels_keep_rows_and_shares(tmp_path: Path) -> None:
     """Same rows, same label counts, other order: only the relation is gone. The same seed gives the same file."""
     rows = [row(number, label=int(number <= 30)) for number in range(1, 101)]
     for name in ("one.csv", "two.csv"):
-        write_shuffled(tmp_path / name, rows, seed=7)
+        write_shuffled(tmp_path / name, rows, "class", seed=7)
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
     header, *written = csv.reader((tmp_path / "one.csv").read_text().splitlines())
     assert header == ["x", "class"]

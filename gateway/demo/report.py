@@ -19,7 +19,7 @@ class Result:
     rows, accuracy, alerts, jobs, answers: of the stream; the last act is counted in none of them, its jobs are
     later_jobs. published, promoted, rolled_back: versions of the whole run. last_act: the reason of its roll-back,
     empty when there was none. weights: percent of traffic by version number at the end. schedule: a job in so many
-    labels and none for an alert; 0: as the policy says.
+    labels and none for an alert; 0: as the policy says. alert_kinds: how many of each.
     """
 
     rows: int
@@ -47,6 +47,8 @@ class Result:
     last_act: str = ""
     failures: tuple[str, ...] = ()
     stream: str = "electricity"
+    title: str = "Electricity"
+    alert_kinds: dict[str, int] = field(default_factory=dict)
     delay_rows: int = 48
     schedule: int = 0
 
@@ -80,9 +82,7 @@ def faults(result: Result) -> list[str]:
 def print_table(result: Result, console: Console) -> None:
     """The closing table."""
     how = f", a job in {result.schedule:,} labels and none for an alert" if result.schedule else ""
-    table = Table(
-        title=f"The loop on the {result.stream.capitalize()} stream{how}", show_header=False, title_justify="left"
-    )
+    table = Table(title=f"The loop on the {result.title} stream{how}", show_header=False, title_justify="left")
     table.add_column("what")
     table.add_column("figure", justify="right")
     table.add_column("note", style="dim")
@@ -102,7 +102,7 @@ def _lines(result: Result) -> list[tuple[str, str, str]]:
         ("accuracy", f"{result.accuracy:.4f}", f"each row predicted first, its label {result.delay_rows} rows later"),
         ("  never retrained", f"{result.never_retrained:.4f}", f"the same rows by {result.stream}@1"),
         ("  last known label", f"{result.last_label:.4f}", f"the label of {result.delay_rows} rows before"),
-        ("alerts", f"{result.alerts:,}", f"{result.advisory_alerts} of them advisory"),
+        ("alerts", f"{result.alerts:,}", _kinds(result)),
         ("jobs", f"{result.jobs:,}", f"{ends}{later}{failure}"),
         ("versions published", f"{result.published:,}", ""),
         ("versions promoted", f"{result.promoted:,}", _weights(result)),
@@ -113,6 +113,11 @@ def _lines(result: Result) -> list[tuple[str, str, str]]:
         ("seconds waited", f"{result.seconds_waited:.1f}", "the clock stood while a job answered an alert"),
         ("seconds in all", f"{result.seconds:.1f}", ""),
     ]
+
+
+def _kinds(result: Result) -> str:
+    kinds = [f"{count} {kind}" for kind, count in sorted(result.alert_kinds.items(), key=lambda item: -item[1])]
+    return ", ".join([*kinds, f"{result.advisory_alerts} of them advisory"])
 
 
 def _weights(result: Result) -> str:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import shutil
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,6 +227,8 @@ class Run:
             last_act=reason,
             failures=tuple(tally.failures),
             stream=self.course.name,
+            title=self.course.title,
+            alert_kinds=Counter(alert.rpartition("-")[0] for alert in streamed.alerts),
             delay_rows=self.course.delay_rows,
             schedule=self.options.schedule,
         )

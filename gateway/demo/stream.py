@@ -23,6 +23,7 @@ class Course(NamedTuple):
     """
 
     name: str
+    title: str
     label: str
     delay_rows: int
     first_rows: int = 2_000
@@ -30,7 +31,11 @@ class Course(NamedTuple):
 
 COURSES = {
     course.name: course
-    for course in (Course("electricity", "class", 48), Course("sea", "class", 100), Course("covertype", "cover", 100))
+    for course in (
+        Course("electricity", "Electricity", "class", 48),
+        Course("sea", "SEA", "class", 100),
+        Course("covertype", "Covertype", "cover", 100),
+    )
 }
 """Half-hours, whose labels are known a day later; points; patches of forest."""
 

@@ -71,7 +71,8 @@ class Retraining(Struct, frozen=True, kw_only=True):
     asked: bool = False  # a person was asked after too many rejections
     pending_trigger: str = "error_drift"  # what the pending alert sets off: error_drift | data_drift
     pending_version: int = 0  # the version that the pending alert is about
-    follow_up_alert: str = ""  # the alert whose follow-up jobs are to come; "": none are
+    follow_up_alert: str = ""  # the cause whose follow-up jobs are to come; "": none are
+    follow_up_answers: str = ""  # the alert that they answer; "": low performance began the chain
     follow_up_labels: int = 0  # labelled rows when that alert's own job started
     follow_up_since_ns: int = 0  # the alert's estimated time of change
     follow_ups: int = 0  # how many of them were started

@@ -17,6 +17,7 @@ from gateway.retraining.triggers import DAY_SECONDS, FOLLOW_UP, FOLLOWED, ON_DEM
 
 NO_FOLLOW_UPS: dict[str, Any] = {
     "follow_up_alert": "",
+    "follow_up_answers": "",
     "follow_up_labels": 0,
     "follow_up_since_ns": 0,
     "follow_ups": 0,
@@ -75,6 +76,7 @@ def _chain(policy: RetrainingPolicy, state: Retraining, cause: Due, labels: int)
     if cause.trigger in FOLLOWED:
         return {
             "follow_up_alert": cause.key,
+            "follow_up_answers": cause.alert,
             "follow_up_labels": labels,
             "follow_up_since_ns": cause.change_ns,
             "follow_ups": 0,

@@ -81,7 +81,7 @@ async def read_present(
     route = await find(config, route_name(model), read_route)
     champion = route.champion if route is not None else 0
     freeze = await find(config, freeze_name(model), _freeze)
-    rollout, answers = await _on_its_way(config, registry, model, policy, route, state)
+    rollout, answers = await _on_its_way(config, registry, model, route, state)
     monitoring = await find(config, monitoring_name(model), _monitoring) if _looks_at_figures(policy, state) else None
     handling = await find(config, alert_name(state.pending_alert), _handling) if state.pending_alert else None
     facts = TriggerFacts(
@@ -108,30 +108,18 @@ async def find(config: ConfigStore, name: str, read: Callable[[bytes], T]) -> T 
         return None
 
 
-def waits_for_a_person(
+def published_answer(
     manifests: Mapping[int, Manifest], conditions: Mapping[int, Condition], champion: int
 ) -> tuple[int, str]:
-    """The newest version that answers an alert about this champion and was not rolled back, with that alert."""
-    return _newest(manifests, conditions, champion)
-
-
-def held_for_a_person(
-    manifests: Mapping[int, Manifest], conditions: Mapping[int, Condition], champion: int
-) -> tuple[int, str]:
-    """The same among the versions that a person has to release before they start a rollout."""
-    held = {
-        number: manifest
-        for number, manifest in manifests.items()
-        if manifest.gate.hold and not conditions.get(number, Condition()).released
-    }
-    return _newest(held, conditions, champion)
-
-
-def _newest(manifests: Mapping[int, Manifest], conditions: Mapping[int, Condition], champion: int) -> tuple[int, str]:
+    """The newest version that answers an alert about this champion and may still take its place, with that alert."""
     for number in sorted(manifests, reverse=True):
         lineage = manifests[number].lineage
         condition = conditions.get(number, Condition())
-        if number > champion == lineage.parent and lineage.alert and not condition.rolled_back:
+        if (
+            number > champion == lineage.parent
+            and lineage.alert
+            and not (condition.rolled_back or condition.quarantined)
+        ):
             return number, lineage.alert
     return 0, ""
 
@@ -140,14 +128,13 @@ async def _on_its_way(
     config: ConfigStore,
     registry: Registry,
     model: ModelName,
-    policy: Policy,
     route: Route | None,
     state: Retraining,
 ) -> tuple[int, str]:
     """The version that may soon be champion and the alert it answers; (0, "") when there is none.
 
-    Where people start rollouts, or have to release a version, one that was published and answers an alert counts too:
-    otherwise every repeat of the alert would add one more version.
+    One that was published and answers an alert counts too, whether a person has to start its rollout or the controller
+    is about to: otherwise a repeat of the alert would add one more version and put an end to this one.
     """
     rollout = await find(config, rollout_name(model), _rollout)
     if rollout is not None and rollout.phase not in ENDED:
@@ -160,8 +147,7 @@ async def _on_its_way(
         if number > route.champion:
             condition = await find(config, condition_name(manifests[number].version), _condition)
             conditions[number] = condition or Condition()
-    found = waits_for_a_person if policy.rollout.start == "manual" else held_for_a_person
-    return found(manifests, conditions, route.champion)
+    return published_answer(manifests, conditions, route.champion)
 
 
 async def _is_release(registry: Registry, model: ModelName, route: Route | None, state: Retraining) -> bool:

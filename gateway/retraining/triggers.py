@@ -108,6 +108,8 @@ def over(job: Job, facts: TriggerFacts) -> str:
         return f"alert {job.alert}: version {facts.rollout} already answers it"
     if facts.silenced:
         return f"alert {job.alert} is silenced"
+    if job.trigger == FOLLOW_UP:  # it follows the alert also when that is over
+        return ""
     return "" if facts.latched else f"alert {job.alert}: it was cleared"
 
 
@@ -186,7 +188,7 @@ def _cause(policy: RetrainingPolicy, state: Retraining, facts: TriggerFacts, now
         if facts.labels - state.follow_up_labels >= distance:
             reason = f"follow-up: {distance} labels after the job of {state.follow_up_alert}"
             key = f"{FOLLOW_UP}-{state.follow_up_alert}-{distance}"
-            return Due(FOLLOW_UP, reason, key, change_ns=state.follow_up_since_ns)
+            return Due(FOLLOW_UP, reason, key, state.follow_up_answers, state.follow_up_since_ns)
     if triggers.schedule and state.last_schedule:
         at = next_run(triggers.schedule, state.last_schedule)
         if at <= now:

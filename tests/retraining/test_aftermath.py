@@ -35,7 +35,7 @@ def test_alert_is_followed_up_at_growing_distances_until_one_is_not_better() -> 
     for labels in (1500, 2500):
         cause = due(POLICY, state, TriggerFacts(labels=labels, champion=3), NOW)
         assert isinstance(cause, Due)
-        assert (cause.trigger, cause.alert, cause.change_ns) == ("follow_up", "", 7)
+        assert (cause.trigger, cause.alert, cause.change_ns) == ("follow_up", "a1", 7)
         state = replace(state, **after_start(POLICY, state, cause, NOW, labels, 3))
         assert replace(state, **after_end(state, job("follow_up", JobState.PUBLISHED), POLICY.guards)) == state
     assert due(POLICY, state, TriggerFacts(labels=99_999, champion=3), NOW) is None

@@ -21,6 +21,7 @@ from gateway.documents.route import Route, read_route
 from gateway.documents.store import (
     ABSENT,
     alert_name,
+    condition_name,
     freeze_name,
     job_name,
     monitoring_name,
@@ -459,6 +460,24 @@ async def test_version_that_falls_on_golden_rows_is_held_until_a_person_releases
     await house.look()
     assert await house.jobs() == 1
     assert "version 2" in (await house.memory()).refused
+
+
+async def test_a_version_whose_rollout_is_about_to_start_answers_the_next_alert_too(house: House) -> None:
+    """The controller starts it a moment later; another job meanwhile would put an end to it."""
+    policy = {"model": "quick", "rollout": {"start": "auto"}, "retraining": {"recipe": "models/quick.py"}}
+    await house.put(policy_name(QUICK), Policy.model_validate(policy).encode())
+    await house.labels(400)
+    house.alert()
+    await house.look()
+    assert (await house.job()).state is JobState.PUBLISHED
+    house.alert("a2")
+    await house.labels(400)
+    await house.look()
+    assert await house.jobs() == 1
+    assert (await house.memory()).refused == "version 2 is being rolled out"
+    await house.put(condition_name(VersionId(QUICK, 2)), json.encode(Condition(rolled_back=True)))
+    await house.look()
+    assert await house.jobs() == 2
 
 
 def give_golden_rows(recipe: Path, rows: list[LabelledRow]) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from gateway.client import AsyncClient, ClientError
+from gateway.client import AsyncClient, ClientError, model_path
 from gateway.clock import Clock, SystemClock
 from gateway.demo.baseline import last_label_accuracy, never_retrained
 from gateway.demo.client import Client
@@ -185,7 +185,7 @@ class Run:
 
     async def _acts(self, admin: AsyncClient, hot: Client, note: Callable[[str], None]) -> Result:
         tally, score, pause = Tally(), Score(), Pause(self.clock)
-        first = await self._publish_first()
+        first = await self._publish_first(admin)
         sender = Sender(hot, tally, self.clock, model=self.course.name, run=f"demo{first}", acknowledged=note)
         stream = self.rows[self.course.first_rows :]
         frozen = await never_retrained(stream, sender, first)
@@ -233,7 +233,7 @@ class Run:
             schedule=self.options.schedule,
         )
 
-    async def _publish_first(self) -> int:
+    async def _publish_first(self, admin: AsyncClient) -> int:
         model, first = self.course.name, self.course.first_rows
         self._say(f"Training the first version from the first {first:,} rows ...")
         csv = self.folder / "models" / "data" / f"{model}.csv.gz"
@@ -245,26 +245,23 @@ class Run:
             self.folder,
         )
         version = published_version(out)
-        await self._until_served(version)
+        await self._until_served(admin, version)
         rest, delay = len(self.rows) - first, self.course.delay_rows
         self._say(f"{model}@{version} answers. Streaming {rest:,} rows, labels {delay} rows later.")
         return version
 
-    async def _until_served(self, version: int) -> None:
-        give_up = self.clock.monotonic() + _SERVE_SECONDS
-        async with AsyncClient(f"http://{self.server.listen}") as client:
-            while True:
-                served = await until_answered(lambda: client.get("/models"), self.clock)
-                if any(
-                    model["name"] == self.course.name and version in model["versions"] for model in served["models"]
-                ):
-                    await until_answered(lambda: client.get("/readyz"), self.clock)
-                    return
-                if self.clock.monotonic() > give_up:
-                    raise GatewayError(
-                        f"{self.course.name}@{version} was published but is not served; see {self.server.log}"
-                    )
-                await self.clock.sleep(0.05)
+    async def _until_served(self, admin: AsyncClient, version: int) -> None:
+        """Until every serving process answers with the version; a request to one that does not would fail."""
+        give_up, name = self.clock.monotonic() + _SERVE_SECONDS, self.course.name
+        while True:
+            shown = await until_answered(lambda: admin.get(model_path(name)), self.clock)
+            health = shown["health"]
+            is_everywhere = health["ready"] and len(health["processes"]) >= self.options.workers
+            if is_everywhere and str(version) in shown["weights"]:
+                return
+            if self.clock.monotonic() > give_up:
+                raise GatewayError(f"{name}@{version} was published but is not served; see {self.server.log}")
+            await self.clock.sleep(0.05)
 
     async def _stream(self, stream: list[Row], sender: Sender, score: Score, pause: Pause, watch: Watch) -> float:
         """Send the stream; the seconds it took, waits included."""

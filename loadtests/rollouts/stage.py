@@ -33,6 +33,7 @@ class Gateway:
 
     server: Server
     admin: AsyncClient
+    workers: int = 1
 
     @property
     def port(self) -> int:
@@ -47,7 +48,7 @@ class Gateway:
         return int(told["version"].rpartition("@")[2]) if isinstance(told["version"], str) else int(told["version"])
 
     async def serve(self, model: str, content: bytes) -> None:
-        """Publish the first version of a model and wait until it is served."""
+        """Publish the first version of a model and wait until every process serves it."""
         await self.publish(model, content)
 
         async def route() -> Any:
@@ -56,13 +57,12 @@ class Gateway:
             except (NotFound, Conflict):
                 return None
 
+        async def served() -> bool:
+            health = (await self.admin.get(model_path(model)))["health"]
+            return health["ready"] and len(health["processes"]) >= self.workers
+
         await until(route, f"a route of {model}")
-        async with AsyncClient(f"http://127.0.0.1:{self.port}") as client:
-
-            async def served() -> bool:
-                return any(one["name"] == model for one in (await client.get("/models"))["models"])
-
-            await until(served, f"{model} to be served")
+        await until(served, f"{model} to be served")
 
     async def start(self, model: str, version: int) -> None:
         """Start the rollout of a version on the standard plan, as soon as nothing else is under way."""
@@ -113,7 +113,7 @@ async def running(folder: Path, policies: Mapping[str, str], workers: int = 1) -
         AsyncClient(f"http://{started.admin}", token=started.token, timeout_seconds=60.0) as admin,
     ):
         try:
-            yield Gateway(started, admin)
+            yield Gateway(started, admin, workers)
         except ClientError as error:
             end = " ".join(started.log.read_bytes()[-600:].decode(errors="replace").split())
             raise RolloutFailed(f"{type(error).__name__}: {error}; the gateway's log ends: {end}") from error

@@ -179,6 +179,17 @@ class RunningGateway:
             return any(m["name"] == model and m["champion"] == champion for m in listed)
 
         until(served, f"{model}@{champion} to be served")
+        if self.workers > 1:  # who answered is one of them
+            self.wait_until_everywhere(model)
+
+    def wait_until_everywhere(self, model: str) -> None:
+        """Until every serving process has the model."""
+
+        def is_everywhere() -> bool:
+            health = self.admin("GET", f"/admin/models/{model}").json()["health"]
+            return health["ready"] and len(health["processes"]) >= self.workers
+
+        until(is_everywhere, f"{model} in {self.workers} processes")
 
     def journal(self, *words: str) -> Iterator[dict[str, Any]]:
         """Records of `gateway journal export`, read from the data directory."""

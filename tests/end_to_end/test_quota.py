@@ -22,7 +22,7 @@ def test_two_processes_keep_one_quota_together(
     monkeypatch.setenv("GATEWAY_CLIENT_AUTH", "true")
     gateway = start_gateway(workers=2)
     gateway.publish("plain", model_file)
-    until(lambda: httpx.get(f"{gateway.url}/v2/models/plain/ready").status_code == 200, "the model")
+    gateway.wait_until_everywhere("plain")
     body = {"name": "shop", "scopes": ["predict"], "requests_per_second": 0.01, "burst": 10}
     secret = gateway.admin("POST", "/admin/tokens", json=body).json()["token"]
     headers = {"Authorization": f"Bearer {secret}"}

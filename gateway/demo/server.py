@@ -58,9 +58,11 @@ def token_file(data: Path) -> Path:
 def project(model: str) -> Path:
     """The folder that holds the model's recipe and policy: here, or the clone the package lies in."""
     for folder in (Path.cwd(), Path(gateway.__file__).resolve().parents[1]):
-        if (folder / "models" / f"{model}.py").exists() and (folder / "router_config").is_dir():
+        if (folder / "models" / f"{model}.py").is_file() and (folder / "router_config" / f"{model}.yaml").is_file():
             return folder
-    raise InvalidConfig(f"the demo needs models/{model}.py and router_config/: run it in a clone of the project")
+    raise InvalidConfig(
+        f"the demo needs models/{model}.py and router_config/{model}.yaml: run it in a clone of the project"
+    )
 
 
 def fresh_directory(asked: Path | None) -> Path:

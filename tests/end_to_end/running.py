@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -86,17 +86,18 @@ class RunningGateway:
         """Start again on other ports when somebody else was faster to take these; fail with the log otherwise."""
         for url in ("{0.url}/livez", "{0.admin_url}/metrics"):
             try:
-                until(lambda url=url: self._is_up(url.format(self)), "the gateway")  # type: ignore[misc]
+                until(partial(self._is_up, url), "the gateway")
             except AssertionError as error:
                 raise AssertionError(f"{error}; its log:\n{self.log()[-3000:]}") from None
 
     def _is_up(self, url: str) -> bool:
+        """url: with the ports left open, which may change."""
         code = self.process.poll()
         if code is not None:
             assert "already in use" in self.log(), f"it ended with exit code {code}"
             self._take_ports()
             self.start()
-        return _answers(url)
+        return _answers(url.format(self))
 
     def _take_ports(self) -> None:
         self.port, self.admin_port = free_port(), free_port()

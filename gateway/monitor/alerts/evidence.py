@@ -19,7 +19,7 @@ FEWEST_COMPARED = 5
 """Labels; a release that is wrong every time is told within ten. Whether so few say anything is the interval's part."""
 
 _ONE_SIDED_95 = 1.645
-_MOST_REPEATED = 0.9
+_MOST_CORRELATION = 0.9
 _DOUBT = 10
 _INPUTS = frozenset({"data_drift", "prediction_drift", "data_quality"})
 _DATA = _INPUTS | {"label_shift"}
@@ -110,13 +110,13 @@ def _rose_less(other: ErrorState, own: ErrorState) -> bool:
         return False
     there, here = min(other.fresh, RECENT_LABELS), min(own.fresh, RECENT_LABELS)
     pooled = (other.recent * there + own.recent * here) / (there + here)
-    repeated = max(_repeated(other), _repeated(own))
-    error = math.sqrt(pooled * (1 - pooled) * (1 / there + 1 / here) * repeated)
+    inflation = max(_inflation(other), _inflation(own))
+    error = math.sqrt(pooled * (1 - pooled) * (1 / there + 1 / here) * inflation)
     lower = own.recent - other.recent
     return min(lower, lower - (own.rate - other.rate)) > _ONE_SIDED_95 * error
 
 
-def _repeated(one: ErrorState) -> float:
+def _inflation(one: ErrorState) -> float:
     """How many labels of this version say as much as one that repeats none before it; 1 while nobody knows.
 
     Where streams drift, errors come in runs, and a release that meets one looks bad. Of a series each of whose numbers
@@ -127,5 +127,5 @@ def _repeated(one: ErrorState) -> float:
     square = (one.sum / one.labels) ** 2
     spread = one.squares / one.labels - square
     together = one.products / (one.labels - 1) - square
-    correlation = min(max(together / spread, 0.0), _MOST_REPEATED) if spread > 0 else 0.0
+    correlation = min(max(together / spread, 0.0), _MOST_CORRELATION) if spread > 0 else 0.0
     return (1.0 + correlation) / (1.0 - correlation)

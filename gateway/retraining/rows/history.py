@@ -19,9 +19,11 @@ from gateway.retraining.rows.dataset import Dataset, IntArray, TextArray, as_tex
 def with_history(dataset: Dataset, history: Dataset, most: int) -> Dataset:
     """The rows of both, `most` at most, those of the history first; row numbers stand for their times.
 
-    history: rows of a file with the same columns. Rows of a dataset that has its history already stay as they are.
+    history: rows of a file with the same columns in the same order, which name those of the result. Rows of a dataset
+    that has its history already stay as they are.
     Raises InvalidConfig when labels are texts in one and numbers in the other.
     """
+    known = history.description
     count = min(history.rows, most - dataset.rows)
     if count <= 0 or dataset.description.history:
         return dataset
@@ -37,7 +39,7 @@ def with_history(dataset: Dataset, history: Dataset, most: int) -> Dataset:
     return digested(
         replace(
             dataset,
-            description=changed(dataset.description, rows=count + dataset.rows, history=count),
+            description=changed(dataset.description, features=known.features, rows=count + dataset.rows, history=count),
             features=features,
             labels=_joined(history.labels[newest], dataset.labels),
             predicted_ns=_joined(history.predicted_ns[newest], dataset.predicted_ns),

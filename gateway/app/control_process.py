@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 import secrets
 import socket
@@ -20,6 +19,7 @@ from gateway.app.child import (
     child_spec,
     http_server,
     keep_running,
+    leave_libraries_alone,
     log,
     until_told_to_stop,
     write_log,
@@ -41,21 +41,13 @@ from gateway.rollout.operation import Operations
 from gateway.settings import Settings
 from gateway.stores.stores import Stores
 
+_YOUNG_OBJECTS = 50_000
+"""A block of records makes so many that live for a moment."""
+
 
 def new_salt() -> str:
     """A fresh salt for a route's split."""
     return secrets.token_hex(8)
-
-
-def _leave_libraries_to_themselves() -> None:
-    """What is loaded by now is never searched for garbage again, and the rest seldom.
-
-    A block of records makes ten thousands of objects that live for a moment: with the defaults the collector walked
-    through all libraries for them again and again, a quarter of the monitor's time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 async def control(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
@@ -103,7 +95,7 @@ async def control(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
 
         async def watch_everything() -> None:
             await asyncio.to_thread(importlib.import_module, "river.drift")
-            _leave_libraries_to_themselves()
+            leave_libraries_alone(_YOUNG_OBJECTS)
             await monitor.run(stop)
 
         tasks = [

@@ -24,6 +24,7 @@ from gateway.app.child import (
     deaths_directory,
     http_server,
     keep_running,
+    leave_libraries_alone,
     running_directory,
     until_told_to_stop,
     write_log,
@@ -45,6 +46,9 @@ from gateway.settings import Settings
 from gateway.stores.stores import Stores
 
 _ACCEPTED_AT_ONCE = 16
+
+_YOUNG_OBJECTS = 10_000
+"""So many are looked through in less than a millisecond."""
 
 _GIL_SECONDS = 0.0002
 """A thread that loads a version gives the interpreter back within this; callers would wait for Python's own 5 ms."""
@@ -122,6 +126,7 @@ async def serve(spec: ChildSpec, settings: Settings, stores: Stores) -> None:
     await lease.renew()
     await write_down_deaths(conditions, deaths_directory(settings), clock)
     await pickup.pick_up_all()
+    leave_libraries_alone(_YOUNG_OBJECTS)
     server = serving_server(serving, settings)
     tasks = [
         asyncio.create_task(keep_running("lease", lease.run)),

@@ -271,6 +271,9 @@ class Contract:
         return array if part.width == 2 else array[:, 0]
 
     def _rows_of_tensors(self, tensors: Tensors, height: int) -> list[list[Any]]:
+        if self._only is not None:
+            table: list[list[Any]] = tensors[self._only.name].tolist()
+            return table
         rows: list[list[Any]] = [[None] * len(self.columns) for _ in range(height)]
         for part in self._parts:
             for row, values in zip(rows, tensors[part.name].reshape(height, -1).tolist(), strict=True):

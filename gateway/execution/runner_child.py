@@ -12,6 +12,7 @@ champion is not the model's.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -57,6 +58,7 @@ def main() -> None:
     if version is None:
         return
     watch = _Watch()
+    gc.freeze()  # the collector need not walk through libraries while callers wait
     for body in batches:
         _run_all(channel, version, watch, msgspec.msgpack.decode(body, type=list[Ask]))
 

@@ -131,11 +131,15 @@ class Door:
         except Exception as error:  # noqa: BLE001 - every error becomes an answer; unknown ones are logged there
             await refusal(error, scope["path"])(scope, receive, send)
             return
-        length = (b"content-length", str(len(content)).encode())
-        is_json = not headers or headers[0][0] != b"content-type"
-        described = [_JSON, length, *headers] if is_json else [length, *headers]
-        await send({"type": "http.response.start", "status": status, "headers": described})
+        await send({"type": "http.response.start", "status": status, "headers": described(content, headers)})
         await send({"type": "http.response.body", "body": content})
+
+
+def described(content: bytes, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer with its length, and its type unless they begin with one."""
+    length = (b"content-length", str(len(content)).encode())
+    is_json = not headers or headers[0][0] != b"content-type"
+    return [_JSON, length, *headers] if is_json else [length, *headers]
 
 
 def refusal(error: Exception, path: str) -> Response:
@@ -181,10 +185,11 @@ def prediction_request(
     key: str | None = None,
     id: str | None = None,
     pinned: int | None = None,
+    are_numbers: bool = False,
 ) -> PredictRequest:
     """The request with what its headers say. The body's id and key win over the headers'. Raises InvalidInput."""
     if id is None and head.is_plain:
-        return PredictRequest(model, inputs, tensors, key, None, pinned, head.headers)
+        return PredictRequest(model, inputs, tensors, key, None, pinned, head.headers, are_numbers=are_numbers)
     sent = head.sent
     place = "/id"
     if id is None and b"x-request-id" in sent:
@@ -206,6 +211,7 @@ def prediction_request(
         headers=head.headers,
         trace=trace if trace and _TRACE.fullmatch(trace) else "",
         deadline_ms=_deadline_ms(sent),
+        are_numbers=are_numbers,
     )
 
 

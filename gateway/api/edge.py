@@ -1,4 +1,4 @@
-"""The edge: uvicorn's HTTP protocol with limits in time and size, and a lane past ASGI for `POST /predict`.
+"""The edge: uvicorn's HTTP protocol with limits in time and size, and a lane past ASGI for predictions.
 
 uvicorn alone holds half-sent requests for ever and takes headers of any size. Here each request has one absolute
 deadline for its headers and one for its body, counted from the first byte and not renewed by later ones; an idle
@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.api.body import BodyTooSlow, HeadersTooLarge, HeadersTooSlow, MalformedRequest
 from gateway.api.door import Head, read_head, refusal
-from gateway.api.fast_lane import PATH, FastLane, KnownHead, as_lines
+from gateway.api.fast_lane import FastLane, KnownHead, LaneCall, as_lines
 
 MOST_HEADER_BYTES = 16 * 1024
 MOST_HEADERS = 100
@@ -32,7 +32,6 @@ DRAIN_SECONDS = 0.25
 """How long an idle connection stays open at shutdown: a request that is on its way is still answered."""
 
 _TOO_LARGE = f"the limits are {MOST_HEADER_BYTES} bytes and {MOST_HEADERS} fields"
-_PATH = PATH.encode()
 _OTHER_WAY = frozenset({b"expect", b"content-encoding", b"transfer-encoding", b"upgrade"})
 _IDLE, _HEAD, _BODY = range(3)
 
@@ -58,6 +57,7 @@ class Edge(HttpToolsProtocol):
         self._requests = 0
         self._running: RequestResponseCycle | None = None  # in the application; `cycle` is the newest one
         self._head: Head | None = None  # of the newest request that took the lane
+        self._call: LaneCall | None = None  # what that request asks
         self._parts: list[bytes] | None = None  # the body of a request that takes the lane
         self._is_entered = False  # the request that is arriving went to the application
         self._keep_alive = True
@@ -96,13 +96,14 @@ class Edge(HttpToolsProtocol):
         if known is not None and len(data) - end == known.body_bytes and self._may_take(known.head.raw):
             self._requests += 1
             self._keep_alive = True
-            self._answer(known.head, data[end:])
+            self._answer(known.call, known.head, data[end:])
             return
         before, requests = self._head, self._requests
         self._parse(data)
         is_whole = self._requests == requests + 1 and self._phase == _IDLE
-        if self._head is not None and self._head is not before and is_whole and self._keep_alive:
-            self._lane.heads.put(data[:end], KnownHead(self._head, len(data) - end))
+        head, call = self._head, self._call
+        if head is not None and call is not None and head is not before and is_whole and self._keep_alive:
+            self._lane.heads.put(data[:end], KnownHead(head, call, len(data) - end))
 
     def _parse(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -175,9 +176,10 @@ class Edge(HttpToolsProtocol):
             self._deadline.cancel()
             self._deadline = None
         if self._parts is not None:
+            assert self._call is not None, "found before the first part"
             parts, self._parts = self._parts, None
             self._head = read_head(self.headers)
-            self._answer(self._head, parts[0] if len(parts) == 1 else b"".join(parts))
+            self._answer(self._call, self._head, parts[0] if len(parts) == 1 else b"".join(parts))
         elif self._is_entered and self._refusal is None:
             super().on_message_complete()
 
@@ -188,7 +190,10 @@ class Edge(HttpToolsProtocol):
 
     def _takes_lane(self) -> bool:
         """True for what the lane answers as the application would, when nothing of the application is under way."""
-        if self._lane is None or self.url != _PATH or self.parser.get_method() != b"POST" or self._is_occupied():
+        if self._lane is None or self.parser.get_method() != b"POST" or self._is_occupied():
+            return False
+        self._call = self._lane.call_of(self.url)
+        if self._call is None:
             return False
         length = None
         for name, value in self.headers:
@@ -203,7 +208,7 @@ class Edge(HttpToolsProtocol):
     def _may_take(self, headers: Sequence[tuple[bytes, bytes]]) -> bool:
         return self._lane is not None and not self._is_occupied() and self._lane.admits(headers)
 
-    def _answer(self, head: Head, body: bytes) -> None:
+    def _answer(self, call: LaneCall, head: Head, body: bytes) -> None:
         slot = _Slot(self, self._keep_alive)
         self._slots.append(slot)
         if not self._keep_alive:
@@ -211,7 +216,7 @@ class Edge(HttpToolsProtocol):
         if len(self._slots) >= MOST_WAITING:
             self.flow.pause_reading()
         assert self._lane is not None
-        self._lane.take(head, body, slot.reply)
+        self._lane.take(call, head, body, slot.reply)
 
     def _release(self) -> None:
         """Send what is answered and whose turn it is."""

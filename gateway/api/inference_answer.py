@@ -36,13 +36,14 @@ def check_wanted(asked: Infer, there: Iterable[str]) -> None:
 
 def infer_answer(answer: Answer, asked: Infer) -> Sent:
     """The protocol's response. Raises InvalidInput when an output that was asked for does not exist."""
-    check_wanted(asked, answer.outputs)
-    wanted = asked.wanted or dict.fromkeys(answer.outputs, asked.is_binary)
-    lists, non_finite = to_json({name: answer.outputs[name].ravel() for name, binary in wanted.items() if not binary})
+    arrays = answer.outputs
+    check_wanted(asked, arrays)
+    wanted = asked.wanted or dict.fromkeys(arrays, asked.is_binary)
+    lists, non_finite = to_json({name: arrays[name].ravel() for name, binary in wanted.items() if not binary})
     parts: list[bytes] = []
     outputs: list[dict[str, Any]] = []
     for name in wanted:
-        array = answer.outputs[name]
+        array = arrays[name]
         output: dict[str, Any] = {"name": name, "datatype": _datatype(array), "shape": array.shape}
         if name in lists:
             output["data"] = lists[name]

@@ -14,15 +14,18 @@ from starlette.routing import Route
 from starlette.types import Scope
 
 import gateway
-from gateway.api.door import Door, Guard, Sent, Serving, prediction_request, read_head, version_number
+from gateway.api.door import Door, Guard, Head, Sent, Serving, prediction_request, read_head, version_number
 from gateway.api.inference_answer import check_wanted, infer_answer
 from gateway.api.inference_body import HEADER_LENGTH, read_infer
+from gateway.api.inference_body import Infer as Asked
 from gateway.api.inflate import ENCODINGS, inflate
 from gateway.api.problems import json_response
 from gateway.registry.manifest import Manifest, Tensor
+from gateway.serving.request import PredictRequest
 from gateway.settings import Settings
 
 PLATFORM = "onnx_onnxv1"
+VERSION_PLACE = "the version in the path"
 EXTENSIONS = ("binary_tensor_data", "statistics")
 
 
@@ -63,23 +66,32 @@ class Infer:
         self._limit = limit
 
     async def __call__(self, scope: Scope, body: bytes) -> Sent:
-        sent = dict(scope["headers"])
+        head = read_head(scope["headers"])
         name, pinned = named(scope)
         manifest = self._serving.manifest(name, pinned)
-        plain = inflate(body, sent.get(b"content-encoding", b""), self._limit)
-        asked = read_infer(plain, sent.get(HEADER_LENGTH), lambda: manifest.inputs)
-        check_wanted(asked, [output.name for output in manifest.outputs])
-        request = prediction_request(
-            read_head(scope["headers"]), model=name, tensors=asked.tensors, key=asked.key, id=asked.id, pinned=pinned
-        )
+        plain = inflate(body, head.sent.get(b"content-encoding", b""), self._limit)
+        request, asked = infer_request(manifest, head, pinned, plain)
         return infer_answer(await self._serving.predict(request), asked)
+
+
+def infer_request(manifest: Manifest, head: Head, pinned: int | None, body: bytes) -> tuple[PredictRequest, Asked]:
+    """The request in a plain body and its headers, and how its answer is wanted. Raises InvalidInput.
+
+    manifest: of the version that is pinned, else of the champion.
+    """
+    asked = read_infer(body, head.sent.get(HEADER_LENGTH), lambda: manifest.inputs)
+    check_wanted(asked, [output.name for output in manifest.outputs])
+    request = prediction_request(
+        head, model=manifest.model, tensors=asked.tensors, key=asked.key, id=asked.id, pinned=pinned
+    )
+    return request, asked
 
 
 def named(scope: Scope) -> tuple[str, int | None]:
     """Model and version in the path. Raises InvalidInput."""
     parameters = scope["path_params"]
     version = parameters.get("version")
-    return parameters["model"], None if version is None else version_number(version, "the version in the path")
+    return parameters["model"], None if version is None else version_number(version, VERSION_PLACE)
 
 
 def _versions(serving: Serving, name: str) -> list[str]:

@@ -17,18 +17,21 @@ from gateway.journal.record import Prediction
 from gateway.names import Reason, Role
 from gateway.serving.request import Answer, PredictRequest
 
-# Checked while decoding: a record by feature name, a list of records, a list of rows, or tensors by name.
-PredictBody = msgspec.defstruct(
-    "PredictBody",
-    [
-        ("inputs", dict[str, NESTED] | list[Scalar | dict[str, NESTED] | list[NESTED]]),
+
+def _body(name: str, inputs: Any) -> Any:
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
+        ("inputs", inputs),
         ("model", str | None, None),
         ("key", str | int | None, None),
         ("id", str | None, None),
-    ],
-    forbid_unknown_fields=True,
-)
+    ]
+    return msgspec.defstruct(name, fields, forbid_unknown_fields=True)
+
+
+# Checked while decoding: a record by feature name, a list of records, a list of rows, or tensors by name.
+PredictBody = _body("PredictBody", dict[str, NESTED] | list[Scalar | dict[str, NESTED] | list[NESTED]])
 _DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(PredictBody)
+_NUMBERS: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_body("Numbers", list[list[int | float]]))
 _ENCODER = msgspec.json.Encoder()
 
 MAX_KEY_CHARACTERS = 1024
@@ -46,7 +49,8 @@ class Predict:
 
 def read_predict(head: Head, body: bytes) -> PredictRequest:
     """The request in a body and its headers. Raises InvalidInput."""
-    asked = decode(_DECODER, body)
+    numbers = _rows_of_numbers(body)
+    asked = numbers or decode(_DECODER, body)
     check_keys(body, _keys(asked))
     key = asked.key
     if key is not None:
@@ -54,7 +58,9 @@ def read_predict(head: Head, body: bytes) -> PredictRequest:
         if len(key) > MAX_KEY_CHARACTERS:
             detail = f"must be at most {MAX_KEY_CHARACTERS} characters"
             raise InvalidInput(f"/key {detail}", [Fault("/key", detail)])
-    return prediction_request(head, model=asked.model, inputs=asked.inputs, key=key, id=asked.id)
+    return prediction_request(
+        head, model=asked.model, inputs=asked.inputs, key=key, id=asked.id, are_numbers=numbers is not None
+    )
 
 
 def predict_answer(answer: Answer) -> Sent:
@@ -87,6 +93,16 @@ class _Content(msgspec.Struct):
     reason: Reason
     outputs: dict[str, Any]
     flags: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+def _rows_of_numbers(body: bytes) -> Any:
+    """The body when its inputs are rows of numbers and nothing else: the decoder tells their types for nothing."""
+    if b"[[" not in body:
+        return None
+    try:
+        return _NUMBERS.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def _keys(asked: Any) -> int:

@@ -63,8 +63,8 @@ def write_log(level: str, name: str) -> None:
 def leave_libraries_alone(young_objects: int) -> None:
     """What is loaded by now is never searched for garbage again; the rest, each time so many objects came to it.
 
-    With the defaults the collector walks through all libraries again and again: 30 ms in which a serving process answers
-    nobody, each few hundred requests of 64 rows, and a quarter of the monitor's time.
+    With the defaults the collector walks through all libraries again and again: 30 ms each few hundred requests of
+    64 rows, in which a serving process answers nobody, and a quarter of the monitor's time.
     """
     gc.collect()
     gc.freeze()

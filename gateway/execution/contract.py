@@ -79,10 +79,10 @@ class Contract:
         are_flagged = are_plain and all(column.on_range == "flag" for column in self.columns)
         self._flagged_range = widest_of(self.columns) if are_flagged else None
 
-    def records(self, inputs: object) -> Prepared:
+    def records(self, inputs: object, are_numbers: bool = False) -> Prepared:
         """A record, records, rows in feature order, or {tensor: nested list} when there are no features.
 
-        Raises InvalidInput; pointers begin with `/inputs`.
+        are_numbers: they are known to be rows of numbers. Raises InvalidInput; pointers begin with `/inputs`.
         """
         if not self.columns:
             return self._named_tensors(inputs)
@@ -95,7 +95,7 @@ class Contract:
             raise refused([Fault("/inputs", "must be a record or a list of at least one record or row")])
         if not isinstance(inputs[0], (list, dict)):
             raise refused([Fault("/inputs", "one row must be a list in a list: [[...]]; or send a record by name")])
-        if len(inputs) >= _MANY_ROWS and (found := self.clean([inputs])[0][0]) is not None:
+        if len(inputs) >= _MANY_ROWS and (found := self.clean([inputs], are_numbers)[0][0]) is not None:
             return found
         rows: list[list[Any]] = []
         for item in inputs:
@@ -105,7 +105,7 @@ class Contract:
             rows.append(row)
         return self._clean(rows)
 
-    def clean(self, many: Sequence[object]) -> tuple[list[Prepared | None], Tensors]:
+    def clean(self, many: Sequence[object], are_numbers: bool = False) -> tuple[list[Prepared | None], Tensors]:
         """What `records` makes of the inputs of several callers, all looked at together; and one table of them all.
 
         None in the place of inputs that need a closer look, by `records`: anything but numbers in their range, or out
@@ -121,7 +121,7 @@ class Contract:
             table = np.array(rows, dtype=np.float64)
         except (OverflowError, TypeError, ValueError):
             return [None] * len(many), {}
-        if not NUMBERS.issuperset(map(type, chain.from_iterable(rows))):
+        if not are_numbers and not NUMBERS.issuperset(map(type, chain.from_iterable(rows))):
             return [None] * len(many), {}
         are_good = _rows_within(table, self._table_range)
         are_let_through = None if are_good is None else self._let_through(table)

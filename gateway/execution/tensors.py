@@ -150,7 +150,7 @@ def _flatten(data: Any, sizes: tuple[int, ...], pointer: str) -> tuple[list[Any]
         return [data], False
     if not isinstance(data, list):
         raise _invalid(pointer, "must be a list, flat or nested")
-    is_nested = len(sizes) > 1 and any(isinstance(item, list) for item in data)
+    is_nested = len(sizes) > 1 and list in map(type, data)
     if not is_nested:
         if len(data) != count and not (count == 0 and all(item == [] for item in data)):
             raise _invalid(pointer, f"has {len(data)} elements, the shape {list(sizes)} needs {count}")
@@ -182,7 +182,7 @@ def _fill(datatype: Datatype, flat: list[Any], places: tuple[int, ...], pointer:
             raise _wrong_elements(wrong, places, pointer, f"must be {limits.min} to {limits.max} ({datatype.name})")
     if datatype.is_float and flat:
         most = float(np.finfo(datatype.numpy).max)
-        if not all(-most <= value <= most for value in flat):
+        if not (-most <= min(flat) and max(flat) <= most) or any(map(math.isnan, flat)):
             wrong = (place for place, value in enumerate(flat) if not -most <= value <= most)
             raise _wrong_elements(wrong, places, pointer, f"must be a finite number within {datatype.name}")
     array = np.empty(len(flat), dtype=datatype.numpy)

@@ -63,14 +63,15 @@ class Arm:
         if request.tensors is not None:
             prepared = self._contract.tensors(request.tensors)
         else:
-            prepared = self._contract.records(request.inputs)
+            prepared = self._contract.records(request.inputs, request.are_numbers)
         return self._without_secrets(prepared)
 
     def prepare_all(self, requests: Sequence[PredictRequest]) -> tuple[list[Prepared | Exception], Tensors | None]:
         """`prepare` for each: the inputs or why they are refused. With it all of them as one table, where that is how
         they were checked."""
         if self.joins and len(requests) >= _FEW:
-            found, table = self._contract.clean([request.inputs for request in requests])
+            are_numbers = all(request.are_numbers for request in requests)
+            found, table = self._contract.clean([request.inputs for request in requests], are_numbers)
             if self._redact:
                 found = [one if one is None else self._without_secrets(one) for one in found]
             if None not in found:

@@ -21,7 +21,10 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class PredictRequest(Struct, frozen=True):
-    """One request. inputs: decoded JSON of /predict; tensors: given instead by the v2 protocol."""
+    """One request. inputs: decoded JSON of /predict; tensors: given instead by the v2 protocol.
+
+    are_numbers: inputs are known to be rows of numbers and nothing else.
+    """
 
     model: str | None = None
     inputs: object = None
@@ -32,6 +35,7 @@ class PredictRequest(Struct, frozen=True):
     headers: Mapping[str, str] = _NOTHING
     trace: str = ""
     deadline_ms: float | None = None
+    are_numbers: bool = False
 
 
 class Answer(Struct, frozen=True):

@@ -41,7 +41,10 @@ class Lane:
     def admits(self, headers: object) -> bool:
         return True
 
-    def take(self, head: Head, body: bytes, reply: Reply) -> None:
+    def call_of(self, path: bytes) -> object:
+        return self if path == b"/predict" else None
+
+    def take(self, call: object, head: Head, body: bytes, reply: Reply) -> None:
         self.taken.append(body)
         if body.startswith(b"wait"):
             self.kept[body] = reply

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import re
 import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -54,6 +56,64 @@ def post(body: object, *headers: str, path: str = "/predict", version: str = "1.
 
 CLOSE = "Connection: close"
 RECORD = {"a": 1.0, "b": 2.0}
+
+
+def infer(
+    *headers: str, path: str = "/v2/models/m/infer", tensor: dict[str, object] | None = None, **more: object
+) -> bytes:
+    """A request of the protocol with one row, or with what is said of its tensor."""
+    sent = {"name": "X", "shape": [1, 2], "datatype": "FP32", "data": [1, 2], **(tensor or {})}
+    key = {"parameters": {"routing_key": "k"}}
+    return post({"inputs": [sent], **key, **more}, CLOSE, *headers, path=path)
+
+
+def binary_infer(length: int | None = None) -> bytes:
+    """The same with its tensor behind the JSON. length: what the header says instead."""
+    tensor = {"name": "X", "shape": [1, 2], "datatype": "FP32", "parameters": {"binary_data_size": 8}}
+    head = json.dumps({"inputs": [tensor], "id": "b1", "parameters": {"binary_data_output": True}}).encode()
+    told = f"Inference-Header-Content-Length: {len(head) if length is None else length}"
+    return post(head + struct.pack("<2f", 1, 2), told, CLOSE, path="/v2/models/m/infer")
+
+
+INFER: dict[str, bytes] = {
+    "infer": infer(id="v1"),
+    "infer by a version": infer(path="/v2/models/m/versions/1/infer", id="v2"),
+    "infer by the header's version": infer("X-Model-Version: 2", id="v3"),
+    "infer without an id": infer(),
+    "infer, outputs by name": infer(id="v4", outputs=[{"name": "probabilities"}]),
+    "infer, one output binary": infer(id="v5", outputs=[{"name": "label", "parameters": {"binary_data": True}}]),
+    "infer, an output that is none": infer(outputs=[{"name": "other"}]),
+    "infer, binary": binary_infer(),
+    "infer, a length beyond the body": binary_infer(9999),
+    "infer, a length that is none": binary_infer(-1),
+    "infer, a raw body": post(
+        struct.pack("<2f", 1, 2), "Inference-Header-Content-Length: 0", CLOSE, path="/v2/models/m/infer"
+    ),
+    "infer, a wrong type": infer(tensor={"datatype": "FP64"}),
+    "infer, a wrong shape": infer(tensor={"shape": [2, 2]}),
+    "infer, a text": infer(tensor={"data": ["x", 1]}),
+    "infer, too large a number": infer(tensor={"data": [1e39, 1]}),
+    "infer, another tensor": infer(tensor={"name": "Y"}),
+    "infer, a tensor twice": post(
+        {"inputs": [{"name": "X", "shape": [1], "datatype": "FP32", "data": [1]}] * 2}, CLOSE
+    ),
+    "infer, no JSON": post(b"{", CLOSE, path="/v2/models/m/infer"),
+    "infer, no model": infer(path="/v2/models/other/infer"),
+    "infer, no such version": infer(path="/v2/models/m/versions/9/infer"),
+    "infer, a version that is none": infer(path="/v2/models/m/versions/x/infer"),
+    "infer, an escape in the path": infer(path="/v2/models/%6D/infer", id="v6"),
+    "infer, a query": infer(path="/v2/models/m/infer?x=1", id="v7"),
+    "infer, a model with odd signs": infer(path="/v2/models/m~/infer"),
+    "infer, a slash too many": infer(path="/v2/models/m/infer/"),
+    "infer, compressed": post(
+        gzip.compress(infer(id="v8").partition(b"\r\n\r\n")[2]),
+        "Content-Encoding: gzip",
+        CLOSE,
+        path="/v2/models/m/infer",
+    ),
+    "infer, another method": b"GET /v2/models/m/infer HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n",
+    "infer kept alive": infer(id="v9").replace(CLOSE.encode(), b"X: y") + infer(path="/v2/models/other/infer"),
+}
 REQUESTS: dict[str, bytes] = {
     "a record": post({"model": "m", "inputs": RECORD, "key": "k", "id": "i1"}, CLOSE),
     "rows": post({"inputs": [[1, 2], [3, 4]], "key": "k2", "id": "i2"}, CLOSE),
@@ -89,11 +149,7 @@ REQUESTS: dict[str, bytes] = {
     "too large": post(b"x" * 3000, CLOSE),
     "another method": b"GET /predict HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n",
     "another path": b"GET /nothing HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n",
-    "the protocol": post(
-        {"inputs": [{"name": "X", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}], "id": "v1"},
-        CLOSE,
-        path="/v2/models/m/versions/1/infer",
-    ),
+    **INFER,
     "kept alive": post({"inputs": RECORD, "key": "k", "id": "i11"})
     + post({"inputs": {"a": 1.0}})
     + b"GET /livez HTTP/1.1\r\nHost: g\r\n\r\n"
@@ -176,8 +232,9 @@ async def test_the_lane_is_taken_only_when_it_is_asked_for(
             return await predict(request)
 
         monkeypatch.setattr(kit.serving, "predict", counting)
-        assert b"200 OK" in await exchange(port, post({"inputs": RECORD}, CLOSE))
-        assert len(asked) == (edge == "asgi")
+        for request in (post({"inputs": RECORD}, CLOSE), infer(), binary_infer()):
+            assert b"200 OK" in await exchange(port, request)
+        assert len(asked) == (3 if edge == "asgi" else 0)
 
 
 async def test_callers_without_a_token_are_refused_where_tokens_are_needed(tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.api.door import read_head
 from gateway.api.predict import read_predict
@@ -50,6 +52,31 @@ async def test_records_and_rows_are_taken(client: httpx.AsyncClient, inputs: Any
     answer = await post(client, {"inputs": inputs})
     assert answer.status_code == 200
     assert len(answer.json()["outputs"]["label"]) == (len(inputs) if isinstance(inputs, list) else 1)
+
+
+CELLS = st.one_of(
+    st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.none(), st.text()
+)
+
+
+@given(rows=st.lists(st.lists(CELLS, max_size=4), min_size=1, max_size=4))
+def test_rows_are_read_alike_however_they_are_spaced(rows: list[list[Any]]) -> None:
+    """Rows of numbers have a way of their own, found by their first two brackets."""
+    text = json.dumps({"inputs": rows})
+    near, far = [read_or_refuse(body.encode()) for body in (text, text.replace("[[", "[ [", 1))]
+    assert near == far
+    if isinstance(near, list):
+        assert [list(map(type, row)) for row in near] == [list(map(type, row)) for row in rows]
+
+
+def read_or_refuse(body: bytes) -> Any:
+    try:
+        request = read_predict(read_head([]), body)
+    except InvalidInput as error:
+        return [(fault.pointer, fault.detail) for fault in error.faults], str(error)
+    if request.are_numbers:
+        assert {type(value) for row in cast(list[list[object]], request.inputs) for value in row} <= {int, float}
+    return request.inputs
 
 
 async def test_headers_stand_in_for_the_body_and_the_body_wins(client: httpx.AsyncClient, serving: Any) -> None:

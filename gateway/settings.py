@@ -67,7 +67,7 @@ class Settings(BaseModel):
     stall_seconds: float = Field(default=10.0, gt=0, description="a caller who does not read for so long is cut off")
     edge: Literal["fast", "asgi"] = Field(
         default="fast",
-        description="fast: /predict and /v2 infer are answered before ASGI is entered; asgi: everything goes through it",
+        description="fast: predictions are answered before ASGI is entered; asgi: everything goes through it",
     )
     middleware: tuple[str, ...] = Field(
         default=(), description="ASGI middleware around the serving application, module:name each, the outermost first"

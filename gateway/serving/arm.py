@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from gateway.errors import Overloaded
 from gateway.execution.contract import Contract, Prepared, contract_for
 from gateway.execution.joining import joins_under
 from gateway.execution.session import LoadedVersion
@@ -17,6 +18,8 @@ from gateway.serving.cache import ResponseCache
 from gateway.serving.measure import Tally
 from gateway.serving.pressure import Pace, Pressure
 from gateway.serving.request import PredictRequest, redacted
+
+_TOO_MUCH = "more requests are waiting than can be answered in time"
 
 _FEW = 3
 """So many requests at least are checked together: numpy's calls cost as much as looking at two rows."""
@@ -50,13 +53,22 @@ class Arm:
         self.running_until = 0.0  # monotonic seconds: by then they should have
         self.in_flight = 0  # requests that it was asked first and that are not answered
         self.pressure = pressure
-        self.pace = Pace(loaded.cost_us)
+        self.pace = Pace(loaded.cost_us, loaded.row_us)
         policy = snapshot.policy
         self.most_in_flight = policy.concurrency or sys.maxsize
         self.cache = ResponseCache(policy.cache.seconds) if policy.cache.seconds > 0 else None
         self.joins = joins_under(loaded.manifest, policy.joining.tolerance)
         self._redact = policy.journal.redact
         self._contract: Contract = contract_for(loaded.manifest, policy.inputs)
+
+    def no_room(self, patience_us: float) -> Overloaded | None:
+        """Why a request that has so much time left can not be answered here; None: it can."""
+        if not self.pressure.takes(patience_us):
+            return Overloaded(_TOO_MUCH, self.pressure.retry_after_seconds)
+        if self.in_flight >= self.most_in_flight:
+            version, most = self.loaded.manifest.version, self.most_in_flight
+            return Overloaded(f"{version} answers {most} requests here, all that its policy allows (concurrency)")
+        return None
 
     def prepare(self, request: PredictRequest) -> Prepared:
         """The request's inputs as tensors of this version, checked; journal values redacted. Raises InvalidInput."""

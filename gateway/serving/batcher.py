@@ -73,7 +73,7 @@ class Batcher:
     def add(self, attempt: Attempt) -> None:
         """Run this at the end of the turn. It ends with the outcome DEADLINE when that takes too long."""
         arm = attempt.arm
-        attempt.cost_us = rows_of(attempt.call.request) * arm.pace.row_us
+        attempt.cost_us = arm.pace.weight(rows_of(attempt.call.request)) * arm.pace.row_us
         arm.pressure.waiting_us += attempt.cost_us
         self._queue(arm, [attempt])
 
@@ -176,7 +176,7 @@ class Batcher:
     def _done(self, arm: Arm, attempts: list[Attempt], began: float, run: Run) -> None:
         arm.running -= 1
         now = self._monotonic()
-        arm.pace.ran(sum([_prepared(one).rows for one in attempts]), (now - began) * 1e6)
+        arm.pace.ran(sum([arm.pace.weight(_prepared(one).rows) for one in attempts]), (now - began) * 1e6)
         held = self._held.pop(arm, None)
         if held:
             self._queue(arm, held)

@@ -24,7 +24,6 @@ from gateway.errors import (
     ExecutionError,
     GatewayError,
     ModelNotFound,
-    Overloaded,
     Unavailable,
     VersionNotLoaded,
 )
@@ -51,7 +50,6 @@ from gateway.serving.writing import record_of, value_record_of
 
 __all__ = ["Answer", "PredictRequest", "ServedModel", "Serving"]
 
-_TOO_MUCH = "more requests are waiting than can be answered in time"
 _NOT_WRITTEN = "the journal can not take the record and the policy refuses to answer without it"
 
 
@@ -128,13 +126,25 @@ class Serving:
         call = Call(request, generation, facts, flags, decision, arm, started, expires, done, [])
         if arm.cache is not None and self._look_up(call, arm.cache):
             return
-        if not arm.pressure.takes((expires - started) * 1e6):
-            raise Overloaded(_TOO_MUCH, arm.pressure.retry_after_seconds)
-        if arm.in_flight >= arm.most_in_flight:
-            detail = f"{arm.loaded.manifest.version} answers {arm.in_flight} requests here, all that its policy allows"
-            raise Overloaded(f"{detail} (concurrency)")
+        self._find_room(call)
         self._begin(call)
-        self._batcher.add(Attempt(call, arm, decision))
+        self._batcher.add(Attempt(call, call.arm, call.decision))
+
+    def _find_room(self, call: Call) -> None:
+        """Where a challenger has no room, the champion answers in its place, unless the caller pinned it.
+
+        Raises Overloaded.
+        """
+        patience_us = (call.expires - call.started) * 1e6
+        full = call.arm.no_room(patience_us)
+        if full is None:
+            return
+        rescue = _champion_instead(call)
+        champion = None if rescue is None else self._arm(call.generation, rescue.version)
+        if rescue is None or champion is None or champion.no_room(patience_us) is not None:
+            raise full
+        _count_rescue(call)
+        call.decision, call.arm = rescue, champion
 
     def _begin(self, call: Call) -> None:
         call.generation.hold()
@@ -281,7 +291,7 @@ class Serving:
                 return self._batcher.add(Attempt(call, self._arm(call.generation, decision.version), decision))
         rescue = _rescue(call)
         if rescue is not None:
-            metrics.champion_rescues.labels(call.generation.model, str(call.decision.version)).inc()
+            _count_rescue(call)
             return self._batcher.add(Attempt(call, self._arm(call.generation, rescue.version), rescue))
         return self._write(call)
 
@@ -366,9 +376,17 @@ def _rescue(call: Call) -> Decision | None:
     is_asked = any(record.version == champion for record in call.records)
     if failed is None or not failed.is_lost or failed.outcome is Outcome.DEADLINE or is_asked:
         return None
+    return _champion_instead(call)
+
+
+def _champion_instead(call: Call) -> Decision | None:
     if call.decision.reason is Reason.PINNED:
         return None
     return _fallback_decision(call.generation, Fallback(version="champion"), call.decision)
+
+
+def _count_rescue(call: Call) -> None:
+    metrics.champion_rescues.labels(call.generation.model, str(call.decision.version)).inc()
 
 
 def _failure(ended: Run) -> GatewayError:

@@ -42,15 +42,24 @@ class Pressure:
 
 
 class Pace:
-    """What a row of one version takes lately, in microseconds."""
+    """What one version takes lately, in microseconds: row_us for a request of one row, runs with company included."""
 
-    __slots__ = ("row_us",)
+    __slots__ = ("_further", "row_us")
 
-    def __init__(self, row_us: float) -> None:
-        """row_us: of the warm-up, the first guess."""
+    def __init__(self, row_us: float, further_us: float = 0.0) -> None:
+        """row_us, further_us: of the warm-up, the first guess; a run of one row, and each further row.
+
+        Without the second each row counts as much as the first.
+        """
         self.row_us = row_us
+        self._further = min(1.0, further_us / row_us) if further_us and row_us else 1.0
 
-    def ran(self, rows: int, took_us: float) -> None:
-        """Learn from a run."""
-        row_us = min(took_us / max(1, rows), _MOST_TIMES * max(1.0, self.row_us))
+    def weight(self, rows: int) -> float:
+        """So many requests of one row a request of these rows is worth. What an exchange or a turn takes is shared by
+        its rows: a large request behind many small ones is not so many times as dear as they were."""
+        return 1.0 + max(0, rows - 1) * self._further
+
+    def ran(self, weight: float, took_us: float) -> None:
+        """Learn from a run of requests of this weight together."""
+        row_us = min(took_us / max(1.0, weight), _MOST_TIMES * max(1.0, self.row_us))
         self.row_us += _WEIGHT * (row_us - self.row_us)

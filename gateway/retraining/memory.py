@@ -19,7 +19,7 @@ from gateway.errors import DocumentNotFound
 from gateway.journal.journal import START, Offset
 from gateway.journal.record import Alert
 from gateway.names import ModelName, Revision
-from gateway.retraining.triggers import considered
+from gateway.retraining.triggers import considered, look_again_seconds
 
 
 @dataclass
@@ -32,6 +32,21 @@ class Memory:
     offset: Offset = START
     enough_at: int = 0
     """The label count at which a job has enough rows; a lost value is found again."""
+    waits_for: int = 0
+    """The label count that its cause waited for when it was last looked at; 0: for none."""
+    labels: int = 0
+    """Labels at the last look, and at an earlier one (count, monotonic seconds), which tells how fast they come."""
+    earlier: tuple[int, float] | None = None
+
+    def look_again_seconds(self, now: float, longest: float) -> float:
+        """When it is worth another look, as fast as labels come. now: monotonic seconds."""
+        labels, then = self.earlier or (self.labels, now)
+        if self.earlier is None or now - then >= longest / 2:
+            self.earlier = self.labels, now
+        missing = self.waits_for - self.labels
+        if missing <= 0 or self.labels < labels:
+            return longest
+        return look_again_seconds(missing, self.labels - labels, now - then, longest)
 
     @classmethod
     async def load(cls, config: ConfigStore, model: ModelName) -> Memory:

@@ -45,6 +45,7 @@ from gateway.settings import Settings
 
 READ_ENTRIES = 500
 IDLE_SECONDS = 0.5
+SOONEST_SECONDS = 0.02
 _STARTED_FIELDS = ("state", "started", "rows", "data_digest", "attempts", "champion")
 _ACTIONS = {JobState.PUBLISHED: "publish", JobState.HELD: "hold"}
 
@@ -134,7 +135,11 @@ class Supervisor:
             if self._current is not None:
                 await self._look_at(self._current)
             return IDLE_SECONDS
-        return 0.0 if await self._start_one() else IDLE_SECONDS
+        if await self._start_one():
+            return 0.0
+        now = self._clock.monotonic()
+        looks = [memory.look_again_seconds(now, IDLE_SECONDS) for memory in self._memories.values()]
+        return max(SOONEST_SECONDS, min(looks, default=IDLE_SECONDS))
 
     # What happened since the last look.
 
@@ -212,6 +217,8 @@ class Supervisor:
             tell_job(self._tee, queued, "reject", f"cut off by a restart and not run again: {reason}")
             return False
         verdict = self._due(present.policy, memory, present.facts, now)
+        memory.labels = present.facts.labels
+        memory.waits_for = verdict.until_labels if isinstance(verdict, Refused) else memory.enough_at if verdict else 0
         if isinstance(verdict, Refused):
             await self._refuse(memory, verdict)
             return False

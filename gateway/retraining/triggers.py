@@ -70,11 +70,15 @@ class Due:
 
 @dataclass(frozen=True)
 class Refused:
-    """Not now, and why. keep: the alert stays pending; False: it is forgotten. ask: a person has to act."""
+    """Not now, and why. keep: the alert stays pending; False: it is forgotten. ask: a person has to act.
+
+    until_labels: the label count at which this reason ends; 0: labels do not end it.
+    """
 
     reason: str
     keep: bool = True
     ask: bool = False
+    until_labels: int = 0
 
 
 def due(policy: RetrainingPolicy, state: Retraining, facts: TriggerFacts, now: float) -> Due | Refused | None:
@@ -86,9 +90,7 @@ def due(policy: RetrainingPolicy, state: Retraining, facts: TriggerFacts, now: f
     cause = _cause(policy, state, facts, now)
     if cause is None:
         return None
-    if hindrance := _hindrance(policy, state, facts, cause, now):
-        return Refused(hindrance)
-    return cause
+    return _hindrance(policy, state, facts, cause, now) or cause
 
 
 def over(job: Job, facts: TriggerFacts) -> str:
@@ -137,6 +139,12 @@ def cooldown_labels(policy: RetrainingPolicy, rejections: int) -> int:
     """Labels between the starts of two jobs; doubled with each rejected candidate from the policy's number on."""
     beyond = rejections - policy.guards.back_off_after_rejections + 1
     return policy.guards.cooldown_labels * min(MOST_BACK_OFF, 1 << max(0, beyond))
+
+
+def look_again_seconds(missing: int, came: int, seconds: float, longest: float) -> float:
+    """When so many labels that are missing will be there, as `came` of them came in the last `seconds`; no later than
+    `longest`, which is also right where none came."""
+    return min(longest, missing * seconds / came) if came > 0 else longest
 
 
 def next_run(schedule: str, after: float) -> float:
@@ -202,24 +210,26 @@ def _is_below(metric: str, value: float, bound: float) -> bool:
     return value > bound if metric in ("mae", "rmse") else value < bound
 
 
-def _hindrance(policy: RetrainingPolicy, state: Retraining, facts: TriggerFacts, cause: Due, now: float) -> str:
-    """Why an automatic job may not start now; "" when it may."""
+def _hindrance(
+    policy: RetrainingPolicy, state: Retraining, facts: TriggerFacts, cause: Due, now: float
+) -> Refused | None:
+    """Why an automatic job may not start now; None when it may."""
     guards = policy.guards
     if facts.frozen:
-        return "the model is frozen"
+        return Refused("the model is frozen")
     if not facts.has_recipe:
-        return "the policy names no recipe"
+        return Refused("the policy names no recipe")
     if not facts.champion:
-        return "no version answers yet"
+        return Refused("no version answers yet")
     if cause.alert and facts.silenced:
-        return f"alert {cause.alert} is silenced"
+        return Refused(f"alert {cause.alert} is silenced")
     today = [started for started in state.started_today if started > now - DAY_SECONDS]
     if len(today) >= guards.jobs_a_day:
-        return f"budget: {guards.jobs_a_day} jobs in one day"
+        return Refused(f"budget: {guards.jobs_a_day} jobs in one day")
     if state.last_started:
         ready = state.labels + cooldown_labels(policy, state.rejections)
         if facts.labels < ready:
-            return f"cool-down: waits for label {ready}"
+            return Refused(f"cool-down: waits for label {ready}", until_labels=ready)
     if facts.rollout and (not cause.alert or facts.rollout_answers):
-        return f"version {facts.rollout} is being rolled out"
-    return ""
+        return Refused(f"version {facts.rollout} is being rolled out")
+    return None

@@ -9,8 +9,18 @@ import pytest
 from gateway.documents.job import Retraining
 from gateway.documents.policy import RetrainingPolicy
 from gateway.journal.record import Alert
-from gateway.names import Role
-from gateway.retraining.triggers import Due, Refused, TriggerFacts, considered, cooldown_labels, due, next_run
+from gateway.names import ModelName, Role
+from gateway.retraining.memory import Memory
+from gateway.retraining.triggers import (
+    Due,
+    Refused,
+    TriggerFacts,
+    considered,
+    cooldown_labels,
+    due,
+    look_again_seconds,
+    next_run,
+)
 
 NOW = 1_700_000_000.0
 PENDING = Retraining(pending_alert="a1", pending_version=3, pending_since_ns=5, labels=100, last_started=1.0)
@@ -36,6 +46,7 @@ def test_alert_waits_for_the_cool_down_and_is_not_lost() -> None:
     assert isinstance(early, Refused)
     assert early.keep
     assert "350" in early.reason
+    assert early.until_labels == 350
     assert isinstance(due(policy(), PENDING, TriggerFacts(labels=350, champion=3), NOW), Due)
 
 
@@ -183,3 +194,21 @@ def test_only_real_drift_of_the_champion_trains(fields: dict[str, Any], trigger:
     assert considered(wanted, alert(**fields), 3) == trigger
     off = policy(triggers={"error_drift": False})
     assert considered(off, alert(**fields), 3) == ""
+
+
+def test_who_waits_for_labels_looks_again_when_they_will_be_there() -> None:
+    """Half a second at the latest, as when none come."""
+    assert look_again_seconds(missing=60, came=150, seconds=0.5, longest=0.5) == pytest.approx(0.2)
+    assert look_again_seconds(missing=6000, came=150, seconds=0.5, longest=0.5) == 0.5
+    assert look_again_seconds(missing=60, came=0, seconds=0.5, longest=0.5) == 0.5
+
+
+def test_a_memory_learns_how_fast_labels_come() -> None:
+    memory = Memory(ModelName("m"), waits_for=1_000)
+    for number in range(7):
+        memory.labels = 300 + 100 * number  # 200 a second
+        assert memory.look_again_seconds(now=10 + number / 2, longest=0.5) == 0.5
+    memory.labels = 980
+    assert memory.look_again_seconds(now=13.4, longest=0.5) == pytest.approx(20 * 0.4 / 80)
+    memory.waits_for = 0
+    assert memory.look_again_seconds(now=14.0, longest=0.5) == 0.5

@@ -97,7 +97,9 @@ def demo(
     ] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="leave the gateway up at the end")] = False,
     rows: Annotated[int | None, typer.Option(help="only the first rows of the stream", min=2500)] = None,
-    rows_per_second: Annotated[float | None, typer.Option(help="speed of the replay [300]; 0: no limit", min=0)] = None,
+    rows_per_second: Annotated[
+        float | None, typer.Option(help="speed of the replay [150, with --fast 300]; 0: no limit", min=0)
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="its data directory [a temporary one]")] = None,
     workers: Annotated[int, typer.Option(help="serving processes", min=1)] = 1,
     acknowledged: Annotated[

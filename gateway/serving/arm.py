@@ -12,7 +12,7 @@ from gateway.execution.contract import Contract, Prepared, contract_for
 from gateway.execution.joining import joins_under
 from gateway.execution.session import LoadedVersion
 from gateway.execution.tensors import Tensors
-from gateway.registry.manifest import MOST_JOINED_ROWS
+from gateway.registry.manifest import MOST_JOINED_ROWS, Manifest
 from gateway.routing.snapshot import Snapshot
 from gateway.serving.cache import ResponseCache
 from gateway.serving.measure import Tally
@@ -29,6 +29,7 @@ class Arm:
     """One loaded version as one generation serves it. Compared by identity."""
 
     __slots__ = (
+        "_alike",
         "_contract",
         "_redact",
         "cache",
@@ -58,6 +59,7 @@ class Arm:
         self.most_in_flight = policy.concurrency or sys.maxsize
         self.cache = ResponseCache(policy.cache.seconds) if policy.cache.seconds > 0 else None
         self.joins = joins_under(loaded.manifest, policy.joining.tolerance)
+        self._alike: dict[int, bool] = {}
         self._redact = policy.journal.redact
         self._contract: Contract = contract_for(loaded.manifest, policy.inputs)
 
@@ -69,6 +71,14 @@ class Arm:
             version, most = self.loaded.manifest.version, self.most_in_flight
             return Overloaded(f"{version} answers {most} requests here, all that its policy allows (concurrency)")
         return None
+
+    def reads_like(self, other: Manifest) -> bool:
+        """True when what another version of the model was given can be given to this one as it is."""
+        known = self._alike.get(other.number)
+        if known is None:
+            own = self.loaded.manifest
+            known = self._alike[other.number] = (other.inputs, other.features) == (own.inputs, own.features)
+        return known
 
     def prepare(self, request: PredictRequest) -> Prepared:
         """The request's inputs as tensors of this version, checked; journal values redacted. Raises InvalidInput."""

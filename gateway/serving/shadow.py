@@ -16,7 +16,7 @@ from gateway.registry.manifest import MOST_JOINED_ROWS
 from gateway.serving.arm import Arm
 from gateway.serving.batcher import groups, joined, parts
 from gateway.serving.call import Attempt
-from gateway.serving.writing import shadow_record_of
+from gateway.serving.writing import record_of
 
 
 class Shadows:
@@ -82,9 +82,7 @@ class Shadows:
         fitting: list[Attempt] = []
         for copy in copies:
             try:
-                answering = copy.call.generation.versions[copy.call.decision.version].manifest
-                own = arm.loaded.manifest
-                if (answering.inputs, answering.features) != (own.inputs, own.features):
+                if not arm.reads_like(copy.call.generation.versions[copy.call.decision.version].manifest):
                     copy.prepared = arm.prepare(copy.call.request)
                 fitting.append(copy)
             except GatewayError:
@@ -113,7 +111,7 @@ class Shadows:
         """Offer the records of one run; what it raised is in them."""
         ends = [ended] if len(copies) == 1 else parts(arm.loaded, copies, ended)
         for copy, end in zip(copies, ends, strict=True):
-            record = shadow_record_of(copy, end)
+            record = record_of(copy, end, copy.call.decision.version)
             self._tee.offer(record)
             arm.tally.ran(record.outcome, record.latency_us)
 

@@ -18,8 +18,12 @@ from gateway.serving.call import Attempt
 _ENCODER = msgspec.msgpack.Encoder()
 
 
-def record_of(attempt: Attempt, ended: Run) -> Prediction:
-    """The record of one run that answers, or tried to."""
+def record_of(attempt: Attempt, ended: Run, answering: int = 0) -> Prediction:
+    """The record of one run that answers, or tried to.
+
+    answering: of a shadow's run, the version that answered. Its record has the same id and the inputs: they are not
+    written twice.
+    """
     call, decision, snapshot = attempt.call, attempt.decision, attempt.arm.snapshot
     facts, prepared, flags = call.facts, attempt.prepared, call.flags
     assert prepared is not None, "what does not fit is not run"
@@ -27,8 +31,8 @@ def record_of(attempt: Attempt, ended: Run) -> Prediction:
         outputs, non_finite = ended.listed, 0
     else:
         outputs, non_finite = to_json(ended.outputs or {})
-    inputs, digest = prepared.values, ""
-    if not prepared.is_small:
+    inputs, digest = None if answering else prepared.values, ""
+    if not (answering or prepared.is_small):
         inputs, digest = _kept(inputs, snapshot.policy.journal.max_record_bytes)
     own = prepared.flags
     if flags or non_finite:
@@ -43,7 +47,7 @@ def record_of(attempt: Attempt, ended: Run) -> Prediction:
         ended.outcome,
         ended.latency_us,
         prepared.rows,
-        decision.version,
+        answering or decision.version,
         inputs,
         outputs,
         snapshot.split,
@@ -55,12 +59,6 @@ def record_of(attempt: Attempt, ended: Run) -> Prediction:
         ended.error,
         "" if facts.key is not None else facts.draw,
     )
-
-
-def shadow_record_of(copy: Attempt, ended: Run) -> Prediction:
-    """The record of a shadow's run. Its inputs are those of the answer with the same id: not written twice."""
-    answering = copy.call.decision.version
-    return msgspec.structs.replace(record_of(copy, ended), inputs=None, inputs_digest="", contract=answering)
 
 
 def value_record_of(failed: Prediction, fallback: Fallback) -> Prediction:

@@ -54,8 +54,8 @@ def judge(bench: Bench, candidate: Candidate, criteria: Gate) -> GateReport:
     scale = 1.0 if recipe.is_class else loss_scale(said.tolist())
     lineage = candidate.manifest.lineage
 
-    def scores(predictions: NDArray[Any], **more: Any) -> Scores:
-        measured = finite({recipe.metric: metric(recipe, predictions, truth)})
+    def scores(predictions: NDArray[Any], beside: dict[str, float] | None = None, **more: Any) -> Scores:
+        measured = finite({str(recipe.metric): metric(recipe, predictions, truth), **(beside or {})})
         return Scores(losses(recipe, predictions, truth, scale), metrics=measured, **more)
 
     versions = [candidate.version] if bench.champion is None else [candidate.version, bench.champion.version]
@@ -63,8 +63,9 @@ def judge(bench: Bench, candidate: Candidate, criteria: Gate) -> GateReport:
     mine = scores(candidate.answers.said, run_us=times[0], parity=candidate.parity)
     theirs = None
     if bench.champion is not None:
-        said_then = answers(bench.champion.version, dataset, holdout).said
-        theirs = scores(like(said_then, truth), run_us=times[1])
+        theirs_said = like(answers(bench.champion.version, dataset, holdout).said, truth)
+        alike = {"agreement": float((like(candidate.answers.said, truth) == theirs_said).mean())}
+        theirs = scores(theirs_said, alike if recipe.is_class else None, run_us=times[1])
     others = baselines(recipe, dataset, candidate.fitted.rows, holdout, lineage.seed)
     by_name = {name: scores(predictions) for name, predictions in others.items()}
     figures = _figures(recipe, candidate, truth)

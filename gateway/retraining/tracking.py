@@ -51,9 +51,11 @@ def fetch_model(uri: str, tracking: str | None, into: Path) -> Path:
     can not give it, or what it gives holds not exactly one ONNX file.
     """
     try:
-        place = Path(
-            _loaded().artifacts.download_artifacts(artifact_uri=uri, dst_path=str(into), tracking_uri=tracking)
-        )
+        mlflow = _loaded()
+        if tracking is not None:  # an argument would not do: names of registered models are looked up where this says
+            mlflow.set_tracking_uri(tracking)
+            mlflow.set_registry_uri(tracking)
+        place = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(into)))
     except InvalidConfig:
         raise
     except Exception as error:

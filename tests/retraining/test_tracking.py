@@ -70,14 +70,19 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Server:
     (tmp_path / "registered").mkdir()
     (tmp_path / "registered" / "model.onnx").write_bytes(b"onnx")
 
-    def download_artifacts(artifact_uri: str, dst_path: str, tracking_uri: str | None) -> str:
+    def download_artifacts(artifact_uri: str, dst_path: str) -> str:
         if artifact_uri != "models:/m@champion":
             raise ValueError("no such alias")
         return str(tmp_path / "registered")
 
     module, artifacts = ModuleType("mlflow"), ModuleType("mlflow.artifacts")
     vars(artifacts)["download_artifacts"] = download_artifacts
-    vars(module).update(MlflowClient=lambda tracking_uri: made, artifacts=artifacts)
+    vars(module).update(
+        MlflowClient=lambda tracking_uri: made,
+        artifacts=artifacts,
+        set_tracking_uri=lambda uri: made.calls.append(("tracking", uri)),
+        set_registry_uri=lambda uri: made.calls.append(("registry", uri)),
+    )
     monkeypatch.setitem(sys.modules, "mlflow", module)
     monkeypatch.setitem(sys.modules, "mlflow.artifacts", artifacts)
     return made
@@ -106,6 +111,9 @@ def test_registered_version_is_fetched_by_alias(
 ) -> None:
     """One ONNX file, or a sentence that says what is wrong."""
     assert fetch_model("models:/m@champion", None, tmp_path).read_bytes() == b"onnx"
+    assert server.calls == []
+    assert fetch_model("models:/m@champion", "http://mlflow", tmp_path).read_bytes() == b"onnx"
+    assert server.calls == [("tracking", "http://mlflow"), ("registry", "http://mlflow")]
     with pytest.raises(InvalidConfig, match="no such alias"):
         fetch_model("models:/m@gone", None, tmp_path)
     (tmp_path / "registered" / "second.onnx").write_bytes(b"onnx")

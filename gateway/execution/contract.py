@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from itertools import chain
 from operator import itemgetter, le
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from msgspec import Struct
@@ -60,6 +61,7 @@ class Contract:
     def __init__(self, manifest: Manifest, handling: Inputs) -> None:
         """Raises nothing: what does not fit shows when values come."""
         self.manifest = manifest
+        self.handling = handling
         inputs = {tensor.name: tensor for tensor in manifest.inputs}
         self.columns = tuple(column_of(feature, inputs[feature.input], handling) for feature in manifest.features)
         self._names = [feature.name for feature in manifest.features]
@@ -321,18 +323,14 @@ def _taker(names: list[str]) -> Callable[[dict[str, Any]], Sequence[Any]]:
     return itemgetter(*names) if names else lambda record: ()
 
 
-_compiled: dict[tuple[int, int], tuple[Manifest, Inputs, Contract]] = {}
-_MOST_COMPILED = 256
+_compiled: WeakValueDictionary[tuple[int, int], Contract] = WeakValueDictionary()
 
 
 def contract_for(manifest: Manifest, handling: Inputs) -> Contract:
-    """The compiled contract; the same two objects (by identity) give the same one again, from a bounded memo."""
+    """The compiled contract; the same two objects (by identity) give the same one again as long as anybody holds it."""
     key = (id(manifest), id(handling))
     kept = _compiled.get(key)
-    if kept is not None and kept[0] is manifest and kept[1] is handling:
-        return kept[2]
-    contract = Contract(manifest, handling)
-    if len(_compiled) >= _MOST_COMPILED:
-        _compiled.clear()
-    _compiled[key] = (manifest, handling, contract)
+    if kept is not None and kept.manifest is manifest and kept.handling is handling:
+        return kept
+    contract = _compiled[key] = Contract(manifest, handling)
     return contract
